@@ -1,0 +1,1 @@
+//! Simulators of the sources and importers of real files.

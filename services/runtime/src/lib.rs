@@ -1,0 +1,1 @@
+//! Configuration, telemetry, shutdown and the admin endpoint.

@@ -1,0 +1,1 @@
+//! Recomputes every promise from raw data, sharing no code with the processor.
