@@ -1,0 +1,344 @@
+//! Full card numbers: found, so that they are never stored or shown, and masked.
+//!
+//! A card number is 13 to 19 digits, single spaces or dashes between them allowed, that start with 2 to 6, satisfy the
+//! Luhn checksum (ISO/IEC 7812-1, annex B) and are not all the same. Digits that touch a letter or a further digit are
+//! none, and neither are a UUID's, a decimal fraction's, or up to 15 after a `+` (a telephone number). In a row of groups
+//! (`4111 1111 1111 1111 12/27`) every part of groups of four digits or more is tried, so that what is written next to a
+//! card number does not hide it.
+//!
+//! In a value that is JSON, ids, article codes and times are left alone, by their key; one in ten long numbers passes
+//! the checksum by chance. JSON's escapes count as the characters that they stand for.
+
+use std::borrow::Cow;
+use std::ops::Range;
+
+use serde::de::IgnoredAny;
+
+/// Fewest digits of a card number.
+const LEAST_DIGITS: usize = 13;
+/// Most digits of a card number.
+const MOST_DIGITS: usize = 19;
+/// Last digits that may be shown.
+const SHOWN_DIGITS: usize = 4;
+/// Most digits of a telephone number (E.164).
+const MOST_PHONE_DIGITS: usize = 15;
+/// Fewest digits of a group, where not all groups of a row belong to the number.
+const LEAST_GROUP_DIGITS: usize = 4;
+
+/// The bytes with every full card number masked (all but its last four digits replaced by `*`), or `None` when there is
+/// none. Of bytes that are no JSON in UTF-8, whatever looks like one is masked.
+pub fn redact(value: &[u8]) -> Option<Vec<u8>> {
+    let hidden = hidden_digits(value, true);
+    (!hidden.is_empty()).then(|| mask(value, &hidden))
+}
+
+/// Whether [`redact`] would mask anything.
+pub fn contains(value: &[u8]) -> bool {
+    !hidden_digits(value, true).is_empty()
+}
+
+/// Plain text, such as a message for people, with every card number masked, whatever it stands next to.
+pub fn masked(text: &str) -> Cow<'_, str> {
+    let hidden = hidden_digits(text.as_bytes(), false);
+    if hidden.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    // Only ASCII characters were replaced, by ASCII characters.
+    Cow::Owned(String::from_utf8_lossy(&mask(text.as_bytes(), &hidden)).into_owned())
+}
+
+fn mask(value: &[u8], hidden: &[Range<usize>]) -> Vec<u8> {
+    let mut masked = Vec::with_capacity(value.len());
+    let mut done = 0;
+    for digit in hidden {
+        masked.extend_from_slice(&value[done..digit.start]);
+        masked.push(b'*');
+        done = digit.end;
+    }
+    masked.extend_from_slice(&value[done..]);
+    masked
+}
+
+/// Where the digits stand that must not be shown, in order.
+fn hidden_digits(value: &[u8], spare_keyed: bool) -> Vec<Range<usize>> {
+    if !suspicious(value) {
+        return Vec::new();
+    }
+    let mut hidden = Vec::new();
+    for run in runs(value) {
+        run.hide_cards(value, &mut hidden);
+    }
+    if spare_keyed && !hidden.is_empty() {
+        let spared = spared_values(value);
+        hidden.retain(|digit| {
+            let after = spared.partition_point(|range| range.start <= digit.start);
+            after.checked_sub(1).is_none_or(|at| spared[at].end <= digit.start)
+        });
+    }
+    hidden
+}
+
+/// Whether a value may hold a card number at all: cheap, since nearly none does.
+///
+/// Of two neighbouring bytes in a card number at least one is a digit and the other a digit, space or dash, and it has
+/// at least 13 bytes: so it is enough to look at two bytes in every twelve, and closer only where they fit.
+fn suspicious(value: &[u8]) -> bool {
+    const STRIDE: usize = LEAST_DIGITS - 1;
+    let fits = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b' ' | b'-');
+    let mut at = 0;
+    while let Some([first, second]) = value.get(at..at + 2) {
+        if !(fits(first) && fits(second) && (first.is_ascii_digit() || second.is_ascii_digit())) {
+            at += STRIDE;
+            continue;
+        }
+        let start = value[..at].iter().rposition(|byte| !fits(byte)).map_or(0, |before| before + 1);
+        let end = value[at..].iter().position(|byte| !fits(byte)).map_or(value.len(), |length| at + length);
+        if value[start..end].iter().filter(|byte| byte.is_ascii_digit()).count() >= LEAST_DIGITS {
+            return true;
+        }
+        at = end;
+    }
+    // A digit, space or dash may be written as an escape: 0030 to 0039, 0020, 002d.
+    value.contains(&b'\\') && value.windows(5).any(|w| matches!(w, [b'\\', b'u', b'0', b'0', b'2' | b'3']))
+}
+
+/// What a character is to this search.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Digit(u8),
+    Separator,
+    Letter,
+    Plus,
+    Dot,
+    Other,
+}
+
+/// Reads the character at `at`, which may be an escape; its kind and its length in bytes.
+fn character(value: &[u8], at: usize) -> (Kind, usize) {
+    let of = |byte: u8| match byte {
+        b'0'..=b'9' => Kind::Digit(byte - b'0'),
+        b' ' | b'-' => Kind::Separator,
+        b'+' => Kind::Plus,
+        b'.' => Kind::Dot,
+        _ if byte.is_ascii_alphabetic() => Kind::Letter,
+        _ => Kind::Other,
+    };
+    match value[at..] {
+        [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => {
+            let code = std::str::from_utf8(&[a, b, c, d]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            (code.map_or(Kind::Other, of), 6)
+        }
+        [b'\\', b'b' | b'f' | b'n' | b'r' | b't' | b'"' | b'\\' | b'/', ..] => (Kind::Other, 2),
+        [byte, ..] => (of(byte), 1),
+        [] => (Kind::Other, 1),
+    }
+}
+
+/// A digit and where it stands.
+#[derive(Debug)]
+struct Digit {
+    digit: u8,
+    at: Range<usize>,
+}
+
+/// Digits with at most one space or dash between neighbours, as many as there are.
+#[derive(Debug)]
+struct Run {
+    digits: Vec<Digit>,
+    /// Where each group starts in `digits`; the first is 0.
+    groups: Vec<usize>,
+    /// What stands before: the nearer character last.
+    before: [Kind; 2],
+    after: Kind,
+}
+
+/// All runs of enough digits, in order.
+fn runs(value: &[u8]) -> impl Iterator<Item = Run> + '_ {
+    let mut at = 0;
+    let mut before = [Kind::Other; 2];
+    std::iter::from_fn(move || {
+        while at < value.len() {
+            let (kind, length) = character(value, at);
+            if !matches!(kind, Kind::Digit(_)) {
+                before = [before[1], kind];
+                at += length;
+                continue;
+            }
+            let (run, end) = run_from(value, at, before);
+            // What follows is read again as what stands before the next run; the run's last character was a digit.
+            before = [Kind::Other, Kind::Digit(0)];
+            at = end;
+            if run.digits.len() >= LEAST_DIGITS {
+                return Some(run);
+            }
+        }
+        None
+    })
+}
+
+/// The run that starts at `start`, and where its last digit ends.
+fn run_from(value: &[u8], start: usize, before: [Kind; 2]) -> (Run, usize) {
+    let mut run = Run { digits: Vec::new(), groups: vec![0], before, after: Kind::Other };
+    let (mut at, mut end, mut separated) = (start, start, false);
+    while at < value.len() {
+        let (kind, length) = character(value, at);
+        match kind {
+            Kind::Digit(digit) => {
+                if separated {
+                    run.groups.push(run.digits.len());
+                }
+                separated = false;
+                run.digits.push(Digit { digit, at: at..at + length });
+                end = at + length;
+            }
+            Kind::Separator if !separated => separated = true,
+            _ => {
+                run.after = if separated { Kind::Separator } else { kind };
+                break;
+            }
+        }
+        at += length;
+    }
+    (run, end)
+}
+
+impl Run {
+    /// Adds the digits of its card numbers that must not be shown.
+    fn hide_cards(&self, value: &[u8], hidden: &mut Vec<Range<usize>>) {
+        if self.before[1] == Kind::Letter || self.after == Kind::Letter || self.touches_uuid(value) {
+            return;
+        }
+        let mut first = 0;
+        while first < self.groups.len() {
+            let Some(next) = self.card_from(first) else {
+                first += 1;
+                continue;
+            };
+            let card = &self.digits[self.groups[first]..self.group_end(next - 1)];
+            hidden.extend(card[..card.len() - SHOWN_DIGITS].iter().map(|digit| digit.at.clone()));
+            first = next;
+        }
+    }
+
+    /// The group after the longest card number that starts with group `first`.
+    fn card_from(&self, first: usize) -> Option<usize> {
+        let start = self.groups[first];
+        let in_reach = (first..self.groups.len())
+            .take_while(|&last| self.group_end(last) - start <= MOST_DIGITS)
+            .map(|last| last + 1);
+        let mut found = None;
+        for next in in_reach {
+            let whole = first == 0 && next == self.groups.len();
+            if !whole && self.group_end(next - 1) - self.groups[next - 1] < LEAST_GROUP_DIGITS {
+                // No longer part ends well either, but for the whole row.
+                if first != 0 {
+                    break;
+                }
+                continue;
+            }
+            if (whole || self.long_groups(first..next)) && self.is_card(start..self.group_end(next - 1)) {
+                found = Some(next);
+            }
+        }
+        found
+    }
+
+    fn long_groups(&self, mut groups: Range<usize>) -> bool {
+        groups.all(|group| self.group_end(group) - self.groups[group] >= LEAST_GROUP_DIGITS)
+    }
+
+    fn group_end(&self, group: usize) -> usize {
+        self.groups.get(group + 1).copied().unwrap_or(self.digits.len())
+    }
+
+    fn is_card(&self, range: Range<usize>) -> bool {
+        let leads = range.start == 0;
+        let digits = &self.digits[range];
+        let fraction = leads && self.before[1] == Kind::Dot && matches!(self.before[0], Kind::Digit(_));
+        let phone = leads && self.before[1] == Kind::Plus && digits.len() <= MOST_PHONE_DIGITS;
+        (LEAST_DIGITS..=MOST_DIGITS).contains(&digits.len())
+            && matches!(digits[0].digit, 2..=6)
+            && !fraction
+            && !phone
+            && digits.iter().any(|other| other.digit != digits[0].digit)
+            && luhn(digits)
+    }
+
+    /// Whether any of its digits belong to a UUID.
+    fn touches_uuid(&self, value: &[u8]) -> bool {
+        let (Some(first), Some(last)) = (self.digits.first(), self.digits.last()) else { return false };
+        let (start, end) = (first.at.start.saturating_sub(UUID_LENGTH - 1), last.at.end);
+        (start..end).any(|at| value.get(at..at + UUID_LENGTH).is_some_and(is_uuid))
+    }
+}
+
+const UUID_LENGTH: usize = 36;
+
+fn is_uuid(bytes: &[u8]) -> bool {
+    bytes.iter().enumerate().all(|(at, byte)| match at {
+        8 | 13 | 18 | 23 => *byte == b'-',
+        _ => byte.is_ascii_hexdigit(),
+    })
+}
+
+fn luhn(digits: &[Digit]) -> bool {
+    let sum: u32 = digits
+        .iter()
+        .rev()
+        .enumerate()
+        .map(|(place, digit)| match (place % 2, u32::from(digit.digit)) {
+            (0, digit) => digit,
+            (_, digit) if digit > 4 => 2 * digit - 9,
+            (_, digit) => 2 * digit,
+        })
+        .sum();
+    sum.is_multiple_of(10)
+}
+
+/// Where the values of ids, article codes and times stand, if `value` is JSON at all.
+fn spared_values(value: &[u8]) -> Vec<Range<usize>> {
+    let mut spared = Vec::new();
+    let is_json = std::str::from_utf8(value).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+    if !is_json {
+        return spared;
+    }
+    let (mut at, mut spare_next) = (0, false);
+    while at < value.len() {
+        let end = match value[at] {
+            b'"' => string_end(value, at),
+            b'-' | b'0'..=b'9' => {
+                let part = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-');
+                value[at..].iter().position(|byte| !part(byte)).map_or(value.len(), |length| at + length)
+            }
+            byte => {
+                // White space and the colon lie between a key and its value; anything else ends that.
+                spare_next &= byte.is_ascii_whitespace() || byte == b':';
+                at += 1;
+                continue;
+            }
+        };
+        let follows = value[end..].iter().find(|byte| !byte.is_ascii_whitespace());
+        if value[at] == b'"' && follows == Some(&b':') {
+            spare_next = is_spared_key(&value[at + 1..end - 1]);
+        } else if std::mem::take(&mut spare_next) {
+            spared.push(at..end);
+        }
+        at = end;
+    }
+    spared
+}
+
+/// Where the JSON string that starts at `start` ends.
+fn string_end(value: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while at < value.len() && value[at] != b'"' {
+        at += if value[at] == b'\\' { 2 } else { 1 };
+    }
+    (at + 1).min(value.len())
+}
+
+fn is_spared_key(key: &[u8]) -> bool {
+    const NAMES: [&[u8]; 7] = [b"id", b"ean", b"gtin", b"upc", b"sku", b"barcode", b"timestamp"];
+    const ENDINGS: [&[u8]; 5] = [b"_id", b"_at", b"_time", b"_timestamp", b"_datetime"];
+    NAMES.contains(&key) || ENDINGS.iter().any(|ending| key.ends_with(ending))
+}
