@@ -1,15 +1,6 @@
-//! Stock rows and how they stand.
+//! How a stock row stands.
 
 use std::fmt;
-
-/// A stock row: one product at one location.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct StockKey {
-    /// The product.
-    pub product_id: String,
-    /// The location.
-    pub location_id: String,
-}
 
 /// How a stock row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

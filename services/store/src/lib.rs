@@ -3,5 +3,23 @@
 //! [`migrate`] and [`catalogue`] go through sqlx; [`apply`], the processor's transaction, through tokio-postgres (docs/adr
 //! says why).
 
+pub mod apply;
 pub mod catalogue;
+mod copy;
+pub mod error;
+mod lookups;
 pub mod migrate;
+mod numeric;
+pub mod outputs;
+pub mod progress;
+mod reads;
+mod rows;
+pub mod writer;
+
+pub use apply::{Applied, Batch, Counts, Headers, Partition, RawRecord, Span};
+pub use error::StoreError;
+pub use numeric::Numeric;
+pub use outputs::{DeadLetter, Output, OutputBody};
+pub use progress::Position;
+pub use rows::Coordinates;
+pub use writer::{Writer, WriterOptions};

@@ -1,0 +1,757 @@
+//! Settles a batch of records: which fate each one meets, and what the applied ones change.
+//!
+//! The fold sees the batch in its order and what the database [`Known`]s of it; it neither reads nor writes anything
+//! itself. Every record is settled alone: a rejected one leaves no trace in what follows. Stock figures are deltas here;
+//! [`Settled::running`] turns the finals that the database returns into the figure after each single change.
+
+use chrono::{DateTime, Datelike, NaiveDate, Utc};
+use chrono_tz::Tz;
+use rustc_hash::{FxHashMap, FxHashSet};
+use uuid::Uuid;
+
+use crate::event::{Body, Event, Item, OrderStatus, Restock, RestockKind, Return, Sale, Source};
+use crate::{Catalogue, Money, ProductKind, Reason, Reject};
+
+/// A decoded record of the batch.
+#[derive(Debug, Clone)]
+pub struct Record {
+    /// Its topic.
+    pub source: Source,
+    /// Its partition: rollups that every event touches are kept per partition.
+    pub partition: i32,
+    /// What decoding said.
+    pub decoded: Result<Event, Reject>,
+}
+
+/// An order as others refer to it: ids are unique within their topic.
+pub type OrderKey = (Source, String);
+
+/// What the database knows that concerns the batch.
+#[derive(Debug)]
+pub struct Known<'a> {
+    /// The catalogue.
+    pub catalogue: &'a Catalogue,
+    /// Those of the batch's event_ids that have been applied before.
+    pub applied: &'a FxHashSet<Uuid>,
+    /// The orders that the batch [refers to](references), as far as they exist; lines only where something may come back.
+    pub orders: &'a FxHashMap<OrderKey, KnownOrder>,
+    /// Units on hand of the rows that online orders of the batch would take from; only under the policy that rejects
+    /// what stock cannot cover. A row that is missing here has nothing.
+    pub stock: Option<&'a FxHashMap<(String, String), i64>>,
+    /// Business months follow it.
+    pub timezone: Tz,
+}
+
+/// An order in the database.
+#[derive(Debug, Clone)]
+pub struct KnownOrder {
+    /// How far it is.
+    pub status: OrderStatus,
+    /// Whose it is.
+    pub user_id: Option<String>,
+    /// Its sale lines.
+    pub lines: Vec<KnownLine>,
+    /// Units that came back so far, by product.
+    pub returned: FxHashMap<String, i64>,
+}
+
+/// A sale line in the database.
+#[derive(Debug, Clone)]
+pub struct KnownLine {
+    /// Ordinal within the order, from 1.
+    pub line_no: i32,
+    /// The product.
+    pub product_id: String,
+    /// Where it was taken from.
+    pub location_id: String,
+    /// Units sold.
+    pub quantity: i64,
+    /// Price per unit.
+    pub unit_price: Money,
+    /// Whether it took stock (services do not).
+    pub moved_stock: bool,
+}
+
+/// What happened to a record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Fate {
+    /// Its effect is in.
+    Applied,
+    /// Its event_id had been applied by another record.
+    Duplicate,
+    /// It has no effect and goes to `dlq`.
+    Rejected(Reject),
+}
+
+/// The batch, settled. `record` fields are indices into the batch.
+#[derive(Debug, Default)]
+pub struct Settled<'a> {
+    /// One fate per record, in the batch's order.
+    pub fates: Vec<Fate>,
+    /// New orders and store sales.
+    pub headers: Vec<Header<'a>>,
+    /// New statuses of orders that the database has.
+    pub statuses: Vec<(Source, &'a str, OrderStatus)>,
+    /// Lines of sales, cancellations and returns.
+    pub order_lines: Vec<OrderLine<'a>>,
+    /// Lines of deliveries and adjustments.
+    pub restock_lines: Vec<RestockLine<'a>>,
+    /// One per event and stock row, in the batch's order.
+    pub changes: Vec<Change>,
+    /// The stock rows that change, in ascending order of product and location: every processor locks in this order.
+    pub stock: Vec<StockDelta<'a>>,
+    /// Rollup deltas per business month and input partition, ascending.
+    pub months: Vec<((NaiveDate, Source, i32), MonthDelta)>,
+    /// Rollup deltas per user of online orders, ascending.
+    pub users: Vec<(&'a str, UserDelta)>,
+    /// Placed orders whose stated value was not the sum of their lines.
+    pub value_mismatches: u64,
+}
+
+/// A new row of `order_headers`.
+#[derive(Debug)]
+pub struct Header<'a> {
+    /// The record.
+    pub record: u32,
+    /// Its topic.
+    pub source: Source,
+    /// The sale.
+    pub sale: &'a Sale,
+    /// Σ quantity × price.
+    pub order_value: Money,
+    /// Whether the producer stated another value.
+    pub value_mismatch: bool,
+    /// How far it got within the batch.
+    pub status: OrderStatus,
+}
+
+/// A new row of `orders`.
+#[derive(Debug)]
+pub struct OrderLine<'a> {
+    /// The record.
+    pub record: u32,
+    /// The order that the line belongs to.
+    pub order_id: &'a str,
+    /// Ordinal from 1; a cancellation's is the sale line's.
+    pub line_no: i32,
+    /// The product.
+    pub product_id: &'a str,
+    /// Units; negative where they come back.
+    pub quantity: i64,
+    /// Price per unit.
+    pub unit_price: Money,
+    /// Whose stock it moves.
+    pub location_id: &'a str,
+    /// The customer.
+    pub user_id: Option<&'a str>,
+    /// What kind of line.
+    pub kind: LineKind,
+    /// The order that a return undoes.
+    pub original_id: Option<&'a str>,
+    /// Index into [`Settled::changes`]; none for services.
+    pub change: Option<u32>,
+}
+
+/// What kind of order line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LineKind {
+    /// Sold.
+    Sale,
+    /// Given back by a cancellation.
+    Cancellation,
+    /// Brought back by the customer.
+    Return,
+}
+
+impl LineKind {
+    /// As it stands in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            LineKind::Sale => "sale",
+            LineKind::Cancellation => "cancellation",
+            LineKind::Return => "return",
+        }
+    }
+}
+
+/// A new row of `restock_lines`.
+#[derive(Debug)]
+pub struct RestockLine<'a> {
+    /// The record.
+    pub record: u32,
+    /// The delivery.
+    pub restock: &'a Restock,
+    /// Ordinal from 1.
+    pub line_no: i32,
+    /// The product.
+    pub product_id: &'a str,
+    /// Units, signed.
+    pub quantity: i64,
+    /// Cost per unit.
+    pub unit_cost: Option<Money>,
+    /// Index into [`Settled::changes`]; none for services.
+    pub change: Option<u32>,
+}
+
+/// One event's change of one stock row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Change {
+    /// The record.
+    pub record: u32,
+    /// Index into [`Settled::stock`].
+    pub stock: u32,
+    /// Units added or taken.
+    pub delta: i64,
+}
+
+/// The batch's whole effect on one stock row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct StockDelta<'a> {
+    /// The product.
+    pub product_id: &'a str,
+    /// The location.
+    pub location_id: &'a str,
+    /// The sum of its changes, in units.
+    pub delta: i64,
+    /// How many changes: the version rises by so much.
+    pub changes: i64,
+}
+
+/// What a month's row gains.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MonthDelta {
+    /// Orders placed, or sales made.
+    pub orders: i64,
+    /// Units sold.
+    pub units: i64,
+    /// Value sold, in ten-thousandths.
+    pub gross: i128,
+    /// Orders cancelled.
+    pub cancelled_orders: i64,
+    /// Units given back by cancellations.
+    pub cancelled_units: i64,
+    /// Value given back by cancellations, in ten-thousandths.
+    pub cancelled_value: i128,
+    /// Return events.
+    pub returns: i64,
+    /// Units that came back.
+    pub returned_units: i64,
+    /// Value that came back, in ten-thousandths.
+    pub returned_value: i128,
+}
+
+/// What a user's row gains.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UserDelta {
+    /// Orders placed.
+    pub orders: i64,
+    /// Units bought.
+    pub units: i64,
+    /// Value bought, in ten-thousandths.
+    pub gross: i128,
+    /// Orders cancelled.
+    pub cancelled_orders: i64,
+    /// Value of cancellations, in ten-thousandths.
+    pub cancelled_value: i128,
+    /// Value of returns, in ten-thousandths.
+    pub returned_value: i128,
+    /// The earliest order of the batch.
+    pub first_order_at: Option<DateTime<Utc>>,
+    /// The latest order of the batch.
+    pub last_order_at: Option<DateTime<Utc>>,
+}
+
+/// A stock row after one change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct After {
+    /// Units on hand.
+    pub quantity: i64,
+    /// The row's version.
+    pub version: i64,
+}
+
+/// The orders that a record needs to know of beyond its own: what it ships, cancels or brings back. The flag says
+/// whether their lines matter, too.
+pub fn references(record: &Record) -> Option<((Source, &str), bool)> {
+    match &record.decoded.as_ref().ok()?.body {
+        Body::Progressed { order_id, .. } => Some(((record.source, order_id), false)),
+        Body::Cancelled { order_id } => Some(((record.source, order_id), true)),
+        Body::Returned(r) => r.original_id.as_deref().map(|id| ((record.source, id), true)),
+        Body::Sold(_) | Body::Restocked(_) => None,
+    }
+}
+
+/// Settles a batch.
+pub fn fold<'a>(batch: &'a [Record], known: &'a Known<'a>) -> Settled<'a> {
+    let mut fold = Fold::new(batch, known);
+    for (at, record) in batch.iter().enumerate() {
+        let fate = fold.settle(at as u32, record);
+        fold.out.fates.push(fate);
+    }
+    fold.finish()
+}
+
+impl Settled<'_> {
+    /// The stock figures after each of [`Settled::changes`], from the rows as the database returned them at the end of
+    /// the batch, in the order of [`Settled::stock`].
+    pub fn running(&self, finals: &[After]) -> Vec<After> {
+        let mut rows = finals.to_vec();
+        let mut after = vec![After { quantity: 0, version: 0 }; self.changes.len()];
+        for (change, slot) in self.changes.iter().zip(&mut after).rev() {
+            if let Some(row) = rows.get_mut(change.stock as usize) {
+                *slot = *row;
+                row.quantity -= change.delta;
+                row.version -= 1;
+            }
+        }
+        after
+    }
+}
+
+/// An order while the batch is being folded.
+struct OrderState<'a> {
+    status: OrderStatus,
+    user_id: Option<&'a str>,
+    lines: Vec<SoldLine<'a>>,
+    returned: FxHashMap<&'a str, i64>,
+    /// Index into the new headers, where the batch itself placed it.
+    header: Option<usize>,
+}
+
+#[derive(Clone, Copy)]
+struct SoldLine<'a> {
+    line_no: i32,
+    product_id: &'a str,
+    location_id: &'a str,
+    quantity: i64,
+    unit_price: Money,
+    moved_stock: bool,
+}
+
+struct Fold<'a> {
+    known: &'a Known<'a>,
+    /// Orders that some record of the batch refers to.
+    orders: FxHashMap<(Source, &'a str), OrderState<'a>>,
+    referenced: FxHashSet<(Source, &'a str)>,
+    placed: FxHashSet<(Source, &'a str)>,
+    applied: FxHashSet<Uuid>,
+    changed_statuses: FxHashMap<(Source, &'a str), OrderStatus>,
+    rows: FxHashMap<(&'a str, &'a str), u32>,
+    /// Per stock row, its newest change.
+    newest: Vec<u32>,
+    months: FxHashMap<(NaiveDate, Source, i32), MonthDelta>,
+    users: FxHashMap<&'a str, UserDelta>,
+    out: Settled<'a>,
+}
+
+/// What the mutating half of a step needs to know of its record.
+#[derive(Clone, Copy)]
+struct At<'a> {
+    record: u32,
+    source: Source,
+    partition: i32,
+    event: &'a Event,
+}
+
+impl<'a> Fold<'a> {
+    fn new(batch: &'a [Record], known: &'a Known<'a>) -> Fold<'a> {
+        let orders = known.orders.iter().map(|((source, id), order)| ((*source, id.as_str()), OrderState::of(order)));
+        Fold {
+            known,
+            orders: orders.collect(),
+            referenced: batch.iter().filter_map(references).map(|(key, _)| key).collect(),
+            placed: FxHashSet::default(),
+            applied: FxHashSet::default(),
+            changed_statuses: FxHashMap::default(),
+            rows: FxHashMap::default(),
+            newest: Vec::new(),
+            months: FxHashMap::default(),
+            users: FxHashMap::default(),
+            out: Settled { fates: Vec::with_capacity(batch.len()), ..Settled::default() },
+        }
+    }
+
+    fn settle(&mut self, at: u32, record: &'a Record) -> Fate {
+        let event = match &record.decoded {
+            Ok(event) => event,
+            Err(reject) => return Fate::Rejected(reject.clone()),
+        };
+        if self.known.applied.contains(&event.event_id) || self.applied.contains(&event.event_id) {
+            return Fate::Duplicate;
+        }
+        let at = At { record: at, source: record.source, partition: record.partition, event };
+        let step = match &event.body {
+            Body::Sold(sale) => self.sell(at, sale),
+            Body::Returned(back) => self.take_back(at, back),
+            Body::Progressed { order_id, status } => self.progress(at, order_id, *status),
+            Body::Cancelled { order_id } => self.cancel(at, order_id),
+            Body::Restocked(restock) => self.restock(at, restock),
+        };
+        match step {
+            Ok(()) => {
+                self.applied.insert(event.event_id);
+                Fate::Applied
+            }
+            Err((reason, detail)) => Fate::Rejected(Reject::new(reason, detail, Some(event.event_id))),
+        }
+    }
+
+    fn sell(&mut self, at: At<'a>, sale: &'a Sale) -> Step {
+        self.check_location(&sale.location_id)?;
+        let lines = self.priced(&sale.items, &sale.location_id, None)?;
+        let key = (at.source, sale.order_id.as_str());
+        if self.placed.contains(&key) || self.orders.contains_key(&key) {
+            return refuse(Reason::OrderConflict, format!("order {} was placed under another event_id", sale.order_id));
+        }
+        let value = total(&lines)?;
+        self.check_cover(at.source, &lines)?;
+
+        // From here on nothing fails.
+        let units = units(&lines);
+        let value_mismatch = sale.stated_value.is_some_and(|stated| stated != value);
+        self.out.value_mismatches += u64::from(value_mismatch);
+        self.placed.insert(key);
+        if self.referenced.contains(&key) {
+            let header = Some(self.out.headers.len());
+            self.orders.insert(key, OrderState::placed(sale, lines.clone(), header));
+        }
+        self.out.headers.push(Header {
+            record: at.record,
+            source: at.source,
+            sale,
+            order_value: value,
+            value_mismatch,
+            status: OrderStatus::Placed,
+        });
+        let owner = Owner { order_id: &sale.order_id, user_id: sale.user_id.as_deref(), original_id: None };
+        self.write_lines(at, owner, LineKind::Sale, &lines);
+        let month = self.month(at);
+        month.orders += 1;
+        month.units += units;
+        month.gross += i128::from(value.ten_thousandths());
+        if let Some(user) = self.user(at.source, sale.user_id.as_deref()) {
+            user.orders += 1;
+            user.units += units;
+            user.gross += i128::from(value.ten_thousandths());
+            let when = at.event.occurred_at;
+            user.first_order_at = Some(user.first_order_at.map_or(when, |first| first.min(when)));
+            user.last_order_at = Some(user.last_order_at.map_or(when, |last| last.max(when)));
+        }
+        Ok(())
+    }
+
+    fn take_back(&mut self, at: At<'a>, back: &'a Return) -> Step {
+        self.check_location(&back.location_id)?;
+        let original = back.original_id.as_deref().map(|id| (at.source, id));
+        let order = original.and_then(|key| self.orders.get(&key));
+        if let (Some(id), None) = (&back.original_id, order) {
+            return refuse(Reason::UnknownOrder, format!("original_id {id} is not known"));
+        }
+        let lines = self.priced(&back.items, &back.location_id, order)?;
+        if let Some(order) = order {
+            order.check_return(&lines)?;
+        }
+        let value = total(&lines)?;
+
+        // A return that names no original still counts against the order whose id it carries.
+        let key = original.unwrap_or((at.source, back.order_id.as_str()));
+        if let Some(order) = self.orders.get_mut(&key) {
+            for line in &lines {
+                *order.returned.entry(line.product_id).or_default() += line.quantity;
+            }
+        }
+        let owner = Owner {
+            order_id: &back.order_id,
+            user_id: back.user_id.as_deref(),
+            original_id: back.original_id.as_deref(),
+        };
+        self.write_lines(at, owner, LineKind::Return, &lines);
+        let month = self.month(at);
+        month.returns += 1;
+        month.returned_units += units(&lines);
+        month.returned_value += i128::from(value.ten_thousandths());
+        if let Some(user) = self.user(at.source, back.user_id.as_deref()) {
+            user.returned_value += i128::from(value.ten_thousandths());
+        }
+        Ok(())
+    }
+
+    fn progress(&mut self, at: At<'a>, order_id: &'a str, status: OrderStatus) -> Step {
+        let order = self.open_order(at.source, order_id)?;
+        let status = order.status.max(status);
+        self.set_status((at.source, order_id), status);
+        Ok(())
+    }
+
+    fn cancel(&mut self, at: At<'a>, order_id: &'a str) -> Step {
+        let order = self.open_order(at.source, order_id)?;
+        let (lines, user_id) = (order.not_returned(), order.user_id);
+        let value = total(&lines)?;
+        self.set_status((at.source, order_id), OrderStatus::Cancelled);
+        self.write_lines(at, Owner { order_id, user_id, original_id: None }, LineKind::Cancellation, &lines);
+        let month = self.month(at);
+        month.cancelled_orders += 1;
+        month.cancelled_units += units(&lines);
+        month.cancelled_value += i128::from(value.ten_thousandths());
+        if let Some(user) = self.user(at.source, user_id) {
+            user.cancelled_orders += 1;
+            user.cancelled_value += i128::from(value.ten_thousandths());
+        }
+        Ok(())
+    }
+
+    fn restock(&mut self, at: At<'a>, restock: &'a Restock) -> Step {
+        self.check_location(&restock.location_id)?;
+        if let Some(supplier) = restock.supplier_id.as_ref().filter(|s| !self.known.catalogue.suppliers.contains(*s)) {
+            return refuse(Reason::UnknownSupplier, format!("supplier_id {supplier} is not in the catalogue"));
+        }
+        let kinds: Vec<ProductKind> = (restock.items.iter().enumerate())
+            .map(|(i, item)| product(self.known.catalogue, i, &item.product_id).map(|p| p.kind))
+            .collect::<Result<_, _>>()?;
+        debug_assert!(restock.kind == RestockKind::Adjustment || restock.items.iter().all(|i| i.quantity > 0));
+        for (i, (item, kind)) in restock.items.iter().zip(kinds).enumerate() {
+            let moves = kind == ProductKind::Stock;
+            let change = moves.then(|| self.move_stock(at, &item.product_id, &restock.location_id, item.quantity));
+            self.out.restock_lines.push(RestockLine {
+                record: at.record,
+                restock,
+                line_no: i as i32 + 1,
+                product_id: &item.product_id,
+                quantity: item.quantity,
+                unit_cost: item.unit_cost,
+                change,
+            });
+        }
+        Ok(())
+    }
+
+    fn check_location(&self, location_id: &str) -> Step {
+        if self.known.catalogue.locations.contains(location_id) {
+            return Ok(());
+        }
+        refuse(Reason::UnknownLocation, format!("location_id {location_id} is not in the catalogue"))
+    }
+
+    /// The items with their prices: as stated, else the original order's, else the catalogue's.
+    fn priced(
+        &self,
+        items: &'a [Item],
+        location_id: &'a str,
+        original: Option<&OrderState<'a>>,
+    ) -> Result<Vec<SoldLine<'a>>, Refusal> {
+        let line = |(i, item): (usize, &'a Item)| {
+            let product = product(self.known.catalogue, i, &item.product_id)?;
+            let sold_at = || original?.lines.iter().find(|l| l.product_id == item.product_id).map(|l| l.unit_price);
+            Ok(SoldLine {
+                line_no: i as i32 + 1,
+                product_id: &item.product_id,
+                location_id,
+                quantity: item.quantity,
+                unit_price: item.unit_price.or_else(sold_at).unwrap_or(product.price),
+                moved_stock: product.kind == ProductKind::Stock,
+            })
+        };
+        items.iter().enumerate().map(line).collect()
+    }
+
+    /// The policy, where it is on: an online order that stock cannot cover is refused.
+    fn check_cover(&self, source: Source, lines: &[SoldLine<'a>]) -> Step {
+        let Some(stock) = self.known.stock.filter(|_| source == Source::OnlineOrders) else { return Ok(()) };
+        let mut wanted: FxHashMap<&str, i64> = FxHashMap::default();
+        for line in lines.iter().filter(|l| l.moved_stock) {
+            let sum = wanted.entry(line.product_id).or_default();
+            *sum += line.quantity;
+            let before = stock.get(&(line.product_id.to_owned(), line.location_id.to_owned())).copied().unwrap_or(0);
+            let in_batch = self.rows.get(&(line.product_id, line.location_id));
+            let moved = in_batch.and_then(|&row| self.out.stock.get(row as usize)).map_or(0, |row| row.delta);
+            if *sum > before + moved {
+                let detail = format!("{} at {}: {} wanted, {} there", line.product_id, line.location_id, sum, before + moved);
+                return refuse(Reason::InsufficientStock, detail);
+            }
+        }
+        Ok(())
+    }
+
+    fn open_order(&self, source: Source, order_id: &'a str) -> Result<&OrderState<'a>, Refusal> {
+        match self.orders.get(&(source, order_id)) {
+            None => refuse(Reason::UnknownOrder, format!("order_id {order_id} is not known")),
+            Some(order) if order.status == OrderStatus::Cancelled => {
+                refuse(Reason::AlreadyCancelled, format!("order {order_id} has been cancelled"))
+            }
+            Some(order) => Ok(order),
+        }
+    }
+
+    fn set_status(&mut self, key: (Source, &'a str), status: OrderStatus) {
+        let Some(order) = self.orders.get_mut(&key) else { return };
+        if order.status == status {
+            return;
+        }
+        order.status = status;
+        match order.header.and_then(|at| self.out.headers.get_mut(at)) {
+            Some(header) => header.status = status,
+            None => {
+                self.changed_statuses.insert(key, status);
+            }
+        }
+    }
+
+    fn write_lines(&mut self, at: At<'a>, owner: Owner<'a>, kind: LineKind, lines: &[SoldLine<'a>]) {
+        for line in lines {
+            let back = kind != LineKind::Sale;
+            let delta = if back { line.quantity } else { -line.quantity };
+            let change = line.moved_stock.then(|| self.move_stock(at, line.product_id, line.location_id, delta));
+            self.out.order_lines.push(OrderLine {
+                record: at.record,
+                order_id: owner.order_id,
+                line_no: line.line_no,
+                product_id: line.product_id,
+                quantity: -delta,
+                unit_price: line.unit_price,
+                location_id: line.location_id,
+                user_id: owner.user_id,
+                kind,
+                original_id: owner.original_id,
+                change,
+            });
+        }
+    }
+
+    /// Adds to a stock row and returns the event's change of it: one, however many of its lines fall on the row.
+    fn move_stock(&mut self, at: At<'a>, product_id: &'a str, location_id: &'a str, delta: i64) -> u32 {
+        let Settled { stock, changes, .. } = &mut self.out;
+        let row = *self.rows.entry((product_id, location_id)).or_insert_with(|| {
+            stock.push(StockDelta { product_id, location_id, delta: 0, changes: 0 });
+            self.newest.push(u32::MAX);
+            stock.len() as u32 - 1
+        });
+        let (total, newest) = (&mut stock[row as usize], &mut self.newest[row as usize]);
+        total.delta += delta;
+        match changes.get_mut(*newest as usize) {
+            Some(change) if change.record == at.record => change.delta += delta,
+            _ => {
+                total.changes += 1;
+                *newest = changes.len() as u32;
+                changes.push(Change { record: at.record, stock: row, delta });
+            }
+        }
+        *newest
+    }
+
+    fn month(&mut self, at: At<'a>) -> &mut MonthDelta {
+        let day = at.event.occurred_at.with_timezone(&self.known.timezone).date_naive();
+        let month = day.with_day(1).unwrap_or(day);
+        self.months.entry((month, at.source, at.partition)).or_default()
+    }
+
+    fn user(&mut self, source: Source, user_id: Option<&'a str>) -> Option<&mut UserDelta> {
+        let user_id = user_id.filter(|_| source == Source::OnlineOrders)?;
+        Some(self.users.entry(user_id).or_default())
+    }
+
+    /// Brings everything that takes locks into one order for all processors.
+    fn finish(self) -> Settled<'a> {
+        let mut out = self.out;
+        let mut order: Vec<u32> = (0..out.stock.len() as u32).collect();
+        order.sort_unstable_by_key(|&i| (out.stock[i as usize].product_id, out.stock[i as usize].location_id));
+        let mut place = vec![0u32; order.len()];
+        for (new, &old) in order.iter().enumerate() {
+            place[old as usize] = new as u32;
+        }
+        out.stock = order.iter().map(|&old| out.stock[old as usize]).collect();
+        for change in &mut out.changes {
+            change.stock = place[change.stock as usize];
+        }
+        out.months = self.months.into_iter().collect();
+        out.months.sort_unstable_by_key(|(key, _)| *key);
+        out.users = self.users.into_iter().collect();
+        out.users.sort_unstable_by_key(|(key, _)| *key);
+        out.statuses = self.changed_statuses.into_iter().map(|((source, id), status)| (source, id, status)).collect();
+        out.statuses.sort_unstable_by_key(|&(source, id, _)| (source.topic(), id));
+        out
+    }
+}
+
+/// Whose lines are written.
+#[derive(Clone, Copy)]
+struct Owner<'a> {
+    order_id: &'a str,
+    user_id: Option<&'a str>,
+    original_id: Option<&'a str>,
+}
+
+type Refusal = (Reason, String);
+type Step = Result<(), Refusal>;
+
+fn refuse<T>(reason: Reason, detail: String) -> Result<T, Refusal> {
+    Err((reason, detail))
+}
+
+fn product<'c>(catalogue: &'c Catalogue, i: usize, product_id: &str) -> Result<&'c crate::Product, Refusal> {
+    let unknown = || (Reason::UnknownProduct, format!("items[{i}].product_id {product_id} is not in the catalogue"));
+    catalogue.products.get(product_id).ok_or_else(unknown)
+}
+
+fn total(lines: &[SoldLine<'_>]) -> Result<Money, Refusal> {
+    let sum = lines.iter().try_fold(Money::ZERO, |sum, line| sum.plus(line.unit_price.times(line.quantity)?));
+    sum.ok_or_else(|| (Reason::InvalidPrice, "the lines add up to more than an amount can hold".to_owned()))
+}
+
+fn units(lines: &[SoldLine<'_>]) -> i64 {
+    lines.iter().map(|line| line.quantity).sum()
+}
+
+impl<'a> OrderState<'a> {
+    fn of(order: &'a KnownOrder) -> OrderState<'a> {
+        let line = |l: &'a KnownLine| SoldLine {
+            line_no: l.line_no,
+            product_id: &l.product_id,
+            location_id: &l.location_id,
+            quantity: l.quantity,
+            unit_price: l.unit_price,
+            moved_stock: l.moved_stock,
+        };
+        OrderState {
+            status: order.status,
+            user_id: order.user_id.as_deref(),
+            lines: order.lines.iter().map(line).collect(),
+            returned: order.returned.iter().map(|(product, units)| (product.as_str(), *units)).collect(),
+            header: None,
+        }
+    }
+
+    fn placed(sale: &'a Sale, lines: Vec<SoldLine<'a>>, header: Option<usize>) -> OrderState<'a> {
+        let (status, user_id) = (OrderStatus::Placed, sale.user_id.as_deref());
+        OrderState { status, user_id, lines, returned: FxHashMap::default(), header }
+    }
+
+    /// Whether so much may come back: not more than was sold and neither returned nor cancelled.
+    fn check_return(&self, lines: &[SoldLine<'_>]) -> Step {
+        let mut back: FxHashMap<&str, i64> = FxHashMap::default();
+        for line in lines {
+            let sum = back.entry(line.product_id).or_default();
+            *sum += line.quantity;
+            let sold: i64 = self.lines.iter().filter(|l| l.product_id == line.product_id).map(|l| l.quantity).sum();
+            let before = self.returned.get(line.product_id).copied().unwrap_or(0);
+            let left = if self.status == OrderStatus::Cancelled { 0 } else { (sold - before).max(0) };
+            if *sum > left {
+                return refuse(Reason::OverReturn, format!("{}: {} come back, {} are left", line.product_id, sum, left));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sale lines less what came back, which is set against the earliest lines of its product.
+    fn not_returned(&self) -> Vec<SoldLine<'a>> {
+        let mut returned = self.returned.clone();
+        let left = |line: &SoldLine<'a>| {
+            let back = returned.get_mut(line.product_id).map_or(0, |units| {
+                let taken = line.quantity.min(*units);
+                *units -= taken;
+                taken
+            });
+            SoldLine { quantity: line.quantity - back, ..*line }
+        };
+        self.lines.iter().map(left).filter(|line| line.quantity > 0).collect()
+    }
+}

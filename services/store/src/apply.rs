@@ -1,0 +1,218 @@
+//! One batch, one transaction.
+//!
+//! Four flights, however many records the batch holds: lock and look up; what the orders that come back consist of
+//! (only where some do); log, dedupe, headers, rollups and stock; lines, progress and COMMIT. One lock order holds for
+//! all processors (rule 8): progress, known orders, event_ids, new orders, rollups, stock, each ascending.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
+
+use chrono::{DateTime, Utc};
+use futures_util::future::{try_join, try_join_all};
+use rustc_hash::FxHashSet;
+use stocktide_domain::fold::{self, Fate, Known, Settled};
+use stocktide_domain::{Reason, Source};
+use uuid::Uuid;
+
+use crate::error::StoreError;
+use crate::lookups::Orders;
+use crate::outputs::{self, Output};
+use crate::rows;
+use crate::writer::Writer;
+use crate::{lookups, reads};
+
+/// A partition of an input topic.
+pub type Partition = (Source, i32);
+
+/// A record as it came from Kafka.
+#[derive(Debug, Clone, Default)]
+pub struct RawRecord {
+    /// Its offset.
+    pub offset: i64,
+    /// Its key.
+    pub key: Option<Vec<u8>>,
+    /// Its value; none for a tombstone.
+    pub value: Option<Vec<u8>>,
+    /// Its headers.
+    pub headers: Headers,
+}
+
+/// Names and values of a record's headers.
+pub type Headers = Vec<(String, Option<Vec<u8>>)>;
+
+/// A batch, or a part of one: the records and, in step with them, what decoding said.
+#[derive(Debug, Clone, Copy)]
+pub struct Batch<'a> {
+    /// The records as they came.
+    pub raw: &'a [RawRecord],
+    /// The same, decoded.
+    pub decoded: &'a [fold::Record],
+    /// Per partition in the batch, what it does to the progress.
+    pub spans: &'a BTreeMap<Partition, Span>,
+    /// The processor's clock.
+    pub now: DateTime<Utc>,
+}
+
+/// What a batch does to one partition's progress.
+#[derive(Debug, Clone)]
+pub struct Span {
+    /// The position carried over from the batch before (rule 4): the database must be exactly there.
+    pub expected: i64,
+    /// The position after the batch.
+    pub next: i64,
+    /// The offset of the last record.
+    pub last_offset: i64,
+    /// SHA-256 of the last record's value.
+    pub last_digest: Vec<u8>,
+    /// Up to where the outputs are known to be published, and the `processed_at` of the batch that ended there.
+    pub published: Option<(i64, DateTime<Utc>)>,
+}
+
+/// A batch that is in.
+#[derive(Debug)]
+pub struct Applied {
+    /// What has to be published.
+    pub outputs: Vec<Output>,
+    /// When: the batch's timestamp in every table.
+    pub processed_at: DateTime<Utc>,
+    /// What became of its records.
+    pub counts: Counts,
+}
+
+/// What became of records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Applied.
+    pub applied: BTreeMap<Source, u64>,
+    /// Duplicates.
+    pub duplicates: BTreeMap<Source, u64>,
+    /// Rejected.
+    pub rejected: BTreeMap<(Source, Reason), u64>,
+    /// Orders whose stated value was corrected.
+    pub value_mismatches: u64,
+    /// Stock rows below zero, at zero or low after a change that brought them there.
+    pub oversold: u64,
+}
+
+impl Writer {
+    /// Applies a batch, or nothing of it.
+    ///
+    /// # Errors
+    /// [`StoreError`]; whatever it is, the transaction is rolled back, or, where the answer to COMMIT was lost, the
+    /// progress tells at the next attempt which way it went.
+    pub async fn apply(&mut self, batch: Batch<'_>) -> Result<Applied, StoreError> {
+        self.warned.store(false, Ordering::SeqCst);
+        let applied = self.attempt(batch).await;
+        match &applied {
+            Ok(_) if self.warned.swap(false, Ordering::SeqCst) => {
+                return Err(StoreError::Doubtful("see the log for its text".to_owned()));
+            }
+            Ok(_) => self.look_up_orders = self.look_up_orders.saturating_sub(1),
+            Err(StoreError::Contended(text)) if text.contains("order_headers_pkey") => self.look_up_orders = 100,
+            Err(_) => {}
+        }
+        if applied.is_err() && !self.client.is_closed() {
+            // Its own failure shows at the next attempt.
+            let _ = self.client.batch_execute("ROLLBACK").await;
+        }
+        applied
+    }
+
+    async fn attempt(&mut self, batch: Batch<'_>) -> Result<Applied, StoreError> {
+        let (orders, applied_ids, last_processed_at) = self.lock_and_look_up(batch).await?;
+        let orders = orders.load_lines(self, batch.decoded).await?;
+        let stock = match self.options.reject_uncovered {
+            true => Some(lookups::lock_stock(self, batch).await?),
+            false => None,
+        };
+        // Monotonic within a partition whatever the clock does: recovery searches by it.
+        let processed_at = last_processed_at.map_or(batch.now, |last| last.max(batch.now));
+        let known = Known {
+            catalogue: &self.catalogue,
+            applied: &applied_ids,
+            orders: &orders,
+            stock: stock.as_ref(),
+            timezone: self.options.timezone,
+        };
+        let settled = fold::fold(batch.decoded, &known);
+        let written = rows::Written { batch, settled: &settled, catalogue: &self.catalogue, processed_at };
+
+        let finals = written.write_facts(self).await?;
+        let after = settled.running(&finals);
+        // COMMIT goes out in the same flight: should anything before it fail, the server makes it a rollback.
+        try_join(written.write_lines(self, &after), async { Ok(self.client.batch_execute("COMMIT").await?) }).await?;
+
+        let counts = count(batch, &settled, &after);
+        let outputs = outputs::of_batch(batch, &written, &after)?;
+        Ok(Applied { outputs, processed_at, counts })
+    }
+
+    /// The first flight: the fence, the dedupe's look-up, the catalogue's version and the orders that are referred to.
+    async fn lock_and_look_up(
+        &mut self,
+        batch: Batch<'_>,
+    ) -> Result<(Orders, FxHashSet<Uuid>, Option<DateTime<Utc>>), StoreError> {
+        let ids = sorted_event_ids(batch.decoded);
+        let wanted = lookups::Wanted::of(batch.decoded, self.look_up_orders > 0);
+        let this = &*self;
+        let begin = async { Ok(this.client.batch_execute("BEGIN").await?) };
+        let fence = this.lock_progress(batch.spans);
+        let lookups = async {
+            let applied = async { Ok(this.client.query(&this.sql.applied, &[&ids]).await?) };
+            let version = async { Ok(this.client.query_one(&this.sql.catalogue_version, &[]).await?) };
+            try_join(applied, version).await
+        };
+        let orders = try_join_all(wanted.queries().map(|query| query.run(this)));
+        let (((), last_processed_at), ((applied, version), orders)) =
+            try_join(try_join(begin, fence), try_join(lookups, orders)).await?;
+        let applied = applied.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+        let version: i64 = version.try_get(0)?;
+        if version != self.catalogue.version {
+            self.catalogue = reads::catalogue(&self.client).await?;
+        }
+        Ok((Orders::of(orders)?, applied, last_processed_at))
+    }
+
+    /// Locks the batch's progress rows and checks that each is where the batch begins: a late writer gets no further.
+    async fn lock_progress(&self, spans: &BTreeMap<Partition, Span>) -> Result<Option<DateTime<Utc>>, StoreError> {
+        let topics: Vec<&str> = spans.keys().map(|(source, _)| source.topic()).collect();
+        let partitions: Vec<i32> = spans.keys().map(|(_, partition)| *partition).collect();
+        let rows = self.client.query(&self.sql.lock_progress, &[&topics, &partitions]).await?;
+        if rows.len() != spans.len() {
+            return Err(StoreError::Stop(format!("{} progress rows are there of {}", rows.len(), spans.len())));
+        }
+        let mut latest = None;
+        for row in rows {
+            let (topic, partition, found): (String, i32, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let expected = Source::from_topic(&topic).and_then(|s| spans.get(&(s, partition))).map(|s| s.expected);
+            if expected != Some(found) {
+                return Err(StoreError::Fenced { topic, partition, expected: expected.unwrap_or(-1), found });
+            }
+            latest = latest.max(row.try_get::<_, Option<DateTime<Utc>>>(3)?);
+        }
+        Ok(latest)
+    }
+}
+
+/// The batch's event_ids, each once, ascending.
+fn sorted_event_ids(decoded: &[fold::Record]) -> Vec<Uuid> {
+    let mut ids: Vec<Uuid> = decoded.iter().filter_map(|r| r.decoded.as_ref().ok()).map(|e| e.event_id).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
+}
+
+fn count(batch: Batch<'_>, settled: &Settled<'_>, after: &[fold::After]) -> Counts {
+    let mut counts = Counts { value_mismatches: settled.value_mismatches, ..Counts::default() };
+    for (record, fate) in batch.decoded.iter().zip(&settled.fates) {
+        match fate {
+            Fate::Applied => *counts.applied.entry(record.source).or_default() += 1,
+            Fate::Duplicate => *counts.duplicates.entry(record.source).or_default() += 1,
+            Fate::Rejected(reject) => *counts.rejected.entry((record.source, reject.reason)).or_default() += 1,
+        }
+    }
+    let falls = settled.changes.iter().zip(after).filter(|(c, a)| a.quantity < 0 && a.quantity - c.delta >= 0);
+    counts.oversold = falls.count() as u64;
+    counts
+}
+

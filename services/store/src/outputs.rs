@@ -1,0 +1,156 @@
+//! What a batch puts out: made from the batch itself, or again from the database.
+
+use std::borrow::Cow;
+
+use chrono::{DateTime, Utc};
+use stocktide_domain::fold::{After, Fate};
+use stocktide_domain::update::InventoryUpdate;
+use uuid::Uuid;
+
+use crate::apply::{Batch, Headers, Partition};
+use crate::error::StoreError;
+use crate::rows::{Coordinates, Redacted, Written};
+use crate::writer::Writer;
+
+/// A record to be published, and the input record that it comes from.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Output {
+    /// Where the input record lies.
+    pub origin: Coordinates,
+    /// What to publish.
+    pub body: OutputBody,
+}
+
+/// What to publish.
+#[derive(Debug, Clone, PartialEq)]
+pub enum OutputBody {
+    /// To `inventory_updates`.
+    Update {
+        /// The product_id.
+        key: String,
+        /// JSON.
+        value: Vec<u8>,
+    },
+    /// To `dlq`.
+    DeadLetter(DeadLetter),
+}
+
+/// A rejected record.
+#[derive(Debug, Clone, PartialEq)]
+pub struct DeadLetter {
+    /// Its key, value and headers, untouched but for card numbers.
+    pub key: Option<Vec<u8>>,
+    /// See `key`.
+    pub value: Option<Vec<u8>>,
+    /// See `key`.
+    pub headers: Headers,
+    /// Whether a card number was masked.
+    pub redacted: bool,
+    /// The reason's code.
+    pub reason: String,
+    /// What exactly was wrong.
+    pub detail: String,
+}
+
+/// The outputs of a settled batch, in the order of its records.
+pub(crate) fn of_batch(batch: Batch<'_>, written: &Written<'_>, after: &[After]) -> Result<Vec<Output>, StoreError> {
+    let settled = written.settled;
+    let mut outputs = Vec::with_capacity(settled.changes.len());
+    let mut changes = settled.changes.iter().zip(after).peekable();
+    for (at, fate) in settled.fates.iter().enumerate() {
+        let origin = written.coordinates(at as u32)?;
+        if let Fate::Rejected(reject) = fate
+            && let Some(raw) = batch.raw.get(at)
+        {
+            let Redacted { key, value, headers, redacted } =
+                Redacted::of(raw.key.as_deref(), raw.value.as_deref(), &raw.headers);
+            let (reason, detail) = (reject.reason.code().to_owned(), reject.detail.clone());
+            let letter = DeadLetter { key, value, headers, redacted, reason, detail };
+            outputs.push(Output { origin, body: OutputBody::DeadLetter(letter) });
+        }
+        while let Some((change, after)) = changes.next_if(|(change, _)| change.record == at as u32) {
+            let Some(row) = settled.stock.get(change.stock as usize) else { continue };
+            outputs.push(update(
+                origin,
+                InventoryUpdate {
+                    event_id: written.event(change.record)?.event_id,
+                    product_id: Cow::Borrowed(row.product_id),
+                    location_id: Cow::Borrowed(row.location_id),
+                    delta: change.delta,
+                    quantity_on_hand: after.quantity,
+                    version: after.version,
+                    stock_status: Cow::Borrowed(written.status(*change, *after).as_str()),
+                    source: Cow::Borrowed(origin.topic),
+                    processed_at: written.processed_at,
+                },
+            ));
+        }
+    }
+    Ok(outputs)
+}
+
+fn update(origin: Coordinates, update: InventoryUpdate<'_>) -> Output {
+    Output { origin, body: OutputBody::Update { value: update.to_json(), key: update.product_id.into_owned() } }
+}
+
+const UPDATES: &str = "SELECT DISTINCT ON (\"offset\", version, product_id, location_id)
+        \"offset\", event_id, product_id, location_id, delta, quantity_after, version, stock_status, processed_at
+    FROM {table}
+    WHERE source = $1 AND partition = $2 AND \"offset\" >= $3 AND \"offset\" < $4 AND processed_at >= $5 AND delta IS NOT NULL
+    ORDER BY \"offset\", version, product_id, location_id";
+
+const DEAD_LETTERS: &str = "SELECT \"offset\", record_key, raw_event, header_names, header_values, redacted, reason, detail
+    FROM events_log
+    WHERE status = 'rejected' AND topic = $1 AND partition = $2 AND \"offset\" >= $3 AND \"offset\" < $4 AND processed_at >= $5
+    ORDER BY \"offset\"";
+
+impl Writer {
+    /// What the records of `[from, to)` of a partition put out, made again from the ledger and the log. Nothing of it was
+    /// processed before `since`.
+    pub async fn outputs_of(
+        &self,
+        (source, partition): Partition,
+        from: i64,
+        to: i64,
+        since: Option<DateTime<Utc>>,
+    ) -> Result<Vec<Output>, StoreError> {
+        let since = since.unwrap_or(DateTime::<Utc>::UNIX_EPOCH);
+        let topic = source.topic();
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [&topic, &partition, &from, &to, &since];
+        let table = if source == stocktide_domain::Source::SupplierRestocks { "restock_lines" } else { "orders" };
+        let mut outputs = Vec::new();
+        for row in self.client.query(&UPDATES.replace("{table}", table), &params).await? {
+            let origin = Coordinates { topic, partition, offset: row.try_get(0)? };
+            outputs.push(update(
+                origin,
+                InventoryUpdate {
+                    event_id: row.try_get::<_, Uuid>(1)?,
+                    product_id: Cow::Borrowed(row.try_get(2)?),
+                    location_id: Cow::Borrowed(row.try_get(3)?),
+                    delta: row.try_get(4)?,
+                    quantity_on_hand: row.try_get(5)?,
+                    version: row.try_get(6)?,
+                    stock_status: Cow::Borrowed(row.try_get(7)?),
+                    source: Cow::Borrowed(topic),
+                    processed_at: row.try_get(8)?,
+                },
+            ));
+        }
+        for row in self.client.query(DEAD_LETTERS, &params).await? {
+            let names: Vec<String> = row.try_get::<_, Option<_>>(3)?.unwrap_or_default();
+            let values: Vec<Option<Vec<u8>>> = row.try_get::<_, Option<_>>(4)?.unwrap_or_default();
+            let letter = DeadLetter {
+                key: row.try_get(1)?,
+                value: row.try_get(2)?,
+                headers: names.into_iter().zip(values).collect(),
+                redacted: row.try_get(5)?,
+                reason: row.try_get::<_, Option<_>>(6)?.unwrap_or_default(),
+                detail: row.try_get::<_, Option<_>>(7)?.unwrap_or_default(),
+            };
+            let origin = Coordinates { topic, partition, offset: row.try_get(0)? };
+            outputs.push(Output { origin, body: OutputBody::DeadLetter(letter) });
+        }
+        outputs.sort_by_key(|output| output.origin.offset);
+        Ok(outputs)
+    }
+}

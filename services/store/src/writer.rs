@@ -1,0 +1,181 @@
+//! The processor's own connection: one, with its statements prepared and its timeouts set.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use stocktide_domain::Catalogue;
+use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
+
+use crate::error::StoreError;
+use crate::reads;
+
+/// How the processor writes.
+#[derive(Debug, Clone)]
+pub struct WriterOptions {
+    /// Where the database is: a libpq URI.
+    pub url: String,
+    /// Business months follow it; must be the installation's.
+    pub timezone: chrono_tz::Tz,
+    /// Whether online orders that stock cannot cover are rejected; then stock is locked first.
+    pub reject_uncovered: bool,
+    /// How long a statement may wait for a lock.
+    pub lock_timeout: Duration,
+}
+
+/// A connection that applies batches.
+pub struct Writer {
+    pub(crate) client: Client,
+    pub(crate) sql: Statements,
+    pub(crate) catalogue: Catalogue,
+    pub(crate) options: WriterOptions,
+    /// Set by the connection's task when the server sends a WARNING.
+    pub(crate) warned: Arc<AtomicBool>,
+    /// Batches for which placed orders are looked up beforehand: grows when a COPY ran into a known order.
+    pub(crate) look_up_orders: u32,
+}
+
+macro_rules! statements {
+    ($($(#[doc = $doc:literal])* $name:ident = $sql:expr,)*) => {
+        pub(crate) struct Statements { $($(#[doc = $doc])* pub(crate) $name: Statement,)* }
+
+        impl Statements {
+            async fn prepare(client: &Client) -> Result<Statements, StoreError> {
+                Ok(Statements { $($name: client.prepare($sql).await?,)* })
+            }
+        }
+    };
+}
+
+statements! {
+    lock_progress = "SELECT p.topic, p.partition, p.next_offset, p.last_processed_at FROM partition_progress p
+        JOIN unnest($1::text[], $2::int[]) AS u(topic, partition) ON p.topic = u.topic AND p.partition = u.partition
+        ORDER BY p.topic, p.partition FOR UPDATE OF p",
+    applied = "SELECT event_id FROM applied_events WHERE event_id = ANY($1::uuid[])",
+    catalogue_version = "SELECT catalogue_version FROM installation",
+    /// Orders that something is about to happen to: locked, in key order.
+    lock_orders = "SELECT order_id, status, user_id FROM order_headers WHERE source = $1 AND order_id = ANY($2::text[])
+        ORDER BY order_id COLLATE \"C\" FOR UPDATE",
+    find_orders = "SELECT order_id, status, user_id FROM order_headers WHERE source = $1 AND order_id = ANY($2::text[])",
+    order_lines = "SELECT order_id, line_no, product_id, location_id, quantity, unit_price, delta IS NOT NULL, kind, original_id
+        FROM orders WHERE source = $1 AND order_id = ANY($2::text[]) ORDER BY order_id, line_no",
+    returns_of = "SELECT original_id, product_id, quantity FROM orders
+        WHERE source = $1 AND original_id = ANY($2::text[]) AND kind = 'return' AND order_id <> original_id",
+    create_stock = "INSERT INTO inventory (product_id, location_id, quantity_on_hand, last_updated)
+        SELECT product_id, location_id, 0, $3 FROM unnest($1::text[], $2::text[]) AS u(product_id, location_id)
+        ON CONFLICT DO NOTHING",
+    lock_stock = "SELECT i.product_id, i.location_id, i.quantity_on_hand FROM inventory i
+        JOIN unnest($1::text[], $2::text[]) AS u(product_id, location_id)
+          ON i.product_id = u.product_id AND i.location_id = u.location_id
+        ORDER BY i.product_id COLLATE \"C\", i.location_id COLLATE \"C\" FOR UPDATE OF i",
+    copy_log = "COPY events_log (event_id, raw_event, processed_at, status, reason, topic, partition, \"offset\", detail,
+        redacted, record_key, header_names, header_values) FROM STDIN (FORMAT binary)",
+    copy_applied = "COPY applied_events (event_id) FROM STDIN (FORMAT binary)",
+    copy_headers = "COPY order_headers (source, order_id, user_id, location_id, shipping_address, payment_method,
+        stated_value, order_value, value_mismatch, status, ordered_at, event_id) FROM STDIN (FORMAT binary)",
+    copy_orders = "COPY orders (order_id, line_no, product_id, quantity, unit_price, source, location_id, user_id,
+        \"timestamp\", event_id, kind, original_id, delta, quantity_after, version, stock_status, processed_at, partition,
+        \"offset\") FROM STDIN (FORMAT binary)",
+    copy_restocks = "COPY restock_lines (restock_id, line_no, product_id, quantity, unit_cost, source, location_id,
+        supplier_id, note, \"timestamp\", event_id, kind, delta, quantity_after, version, stock_status, processed_at,
+        partition, \"offset\") FROM STDIN (FORMAT binary)",
+    set_statuses = "UPDATE order_headers h SET status = u.status
+        FROM unnest($1::text[], $2::text[], $3::text[]) AS u(source, order_id, status)
+        WHERE h.source = u.source AND h.order_id = u.order_id",
+    add_months = "INSERT INTO sales_by_month AS m (month, topic, partition, orders, units, gross, cancelled_orders,
+            cancelled_units, cancelled_value, returns, returned_units, returned_value)
+        SELECT * FROM unnest($1::date[], $2::text[], $3::int[], $4::bigint[], $5::bigint[], $6::numeric[], $7::bigint[],
+            $8::bigint[], $9::numeric[], $10::bigint[], $11::bigint[], $12::numeric[])
+        ON CONFLICT (month, topic, partition) DO UPDATE SET
+            orders = m.orders + excluded.orders, units = m.units + excluded.units, gross = m.gross + excluded.gross,
+            cancelled_orders = m.cancelled_orders + excluded.cancelled_orders,
+            cancelled_units = m.cancelled_units + excluded.cancelled_units,
+            cancelled_value = m.cancelled_value + excluded.cancelled_value,
+            returns = m.returns + excluded.returns, returned_units = m.returned_units + excluded.returned_units,
+            returned_value = m.returned_value + excluded.returned_value",
+    add_users = "INSERT INTO user_stats AS s (user_id, orders, units, gross, cancelled_orders, cancelled_value,
+            returned_value, first_order_at, last_order_at)
+        SELECT * FROM unnest($1::text[], $2::bigint[], $3::bigint[], $4::numeric[], $5::bigint[], $6::numeric[],
+            $7::numeric[], $8::timestamptz[], $9::timestamptz[])
+        ON CONFLICT (user_id) DO UPDATE SET
+            orders = s.orders + excluded.orders, units = s.units + excluded.units, gross = s.gross + excluded.gross,
+            cancelled_orders = s.cancelled_orders + excluded.cancelled_orders,
+            cancelled_value = s.cancelled_value + excluded.cancelled_value,
+            returned_value = s.returned_value + excluded.returned_value,
+            first_order_at = least(s.first_order_at, excluded.first_order_at),
+            last_order_at = greatest(s.last_order_at, excluded.last_order_at)",
+    /// Returns the rows as they are afterwards, in the order in which they were given.
+    add_stock = "INSERT INTO inventory AS i (product_id, location_id, quantity_on_hand, version, last_updated)
+        SELECT product_id, location_id, delta, changes, $5
+        FROM unnest($1::text[], $2::text[], $3::bigint[], $4::bigint[]) AS u(product_id, location_id, delta, changes)
+        ON CONFLICT (product_id, location_id) DO UPDATE SET
+            quantity_on_hand = i.quantity_on_hand + excluded.quantity_on_hand,
+            version = i.version + excluded.version, last_updated = greatest(i.last_updated, excluded.last_updated)
+        RETURNING product_id, location_id, quantity_on_hand, version",
+    advance = "UPDATE partition_progress p SET next_offset = u.next_offset, last_offset = u.last_offset,
+            last_digest = u.last_digest, last_processed_at = $9, applied = p.applied + u.applied,
+            duplicates = p.duplicates + u.duplicates, rejected = p.rejected + u.rejected,
+            published_offset = greatest(p.published_offset, u.published_offset),
+            published_at = CASE WHEN u.published_offset > coalesce(p.published_offset, -1) THEN u.published_at
+                                ELSE p.published_at END
+        FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[], $8::bigint[],
+            $10::bigint[], $11::timestamptz[])
+            AS u(topic, partition, next_offset, last_offset, last_digest, applied, duplicates, rejected, published_offset,
+                 published_at)
+        WHERE p.topic = u.topic AND p.partition = u.partition",
+}
+
+impl Writer {
+    /// Connects, checks the server and the schema, and reads the catalogue.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] where trying again may help, [`StoreError::Stop`] where it does not: PostgreSQL 18.0
+    /// or 18.1 (they lose updates), `synchronous_commit` off, another installation's timezone.
+    pub async fn connect(options: WriterOptions) -> Result<Writer, StoreError> {
+        let mut config: tokio_postgres::Config =
+            options.url.parse().map_err(|e| StoreError::Stop(format!("the database URL is not valid: {e}")))?;
+        config
+            .application_name("stocktide-processor")
+            .connect_timeout(Duration::from_secs(5))
+            .keepalives_idle(Duration::from_secs(10))
+            .keepalives_interval(Duration::from_secs(3))
+            .keepalives_retries(3)
+            .tcp_user_timeout(Duration::from_secs(20));
+        let (client, mut connection) = config.connect(NoTls).await?;
+        let warned = Arc::new(AtomicBool::new(false));
+        let seen = Arc::clone(&warned);
+        tokio::spawn(async move {
+            while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+                if let AsyncMessage::Notice(notice) = message
+                    && notice.severity() == "WARNING"
+                {
+                    tracing::warn!("PostgreSQL: {}", notice.message());
+                    seen.store(true, Ordering::SeqCst);
+                }
+            }
+        });
+        reads::check_server(&client).await?;
+        client.batch_execute(&session_settings(&options)).await?;
+        reads::check_installation(&client, &options).await?;
+        let sql = Statements::prepare(&client).await?;
+        let catalogue = reads::catalogue(&client).await?;
+        Ok(Writer { client, sql, catalogue, options, warned, look_up_orders: 0 })
+    }
+
+    /// Whether the connection is gone.
+    pub fn is_closed(&self) -> bool {
+        self.client.is_closed()
+    }
+}
+
+/// Rule 7 of the protocol: a frozen process must not hold stock locks against everyone, so the server ends its
+/// transaction, and nobody waits for a lock without end. Plans are made once, and by index: a table that was empty when
+/// its plan was made would otherwise be scanned as it grows.
+fn session_settings(options: &WriterOptions) -> String {
+    format!(
+        "SET idle_in_transaction_session_timeout = '10s'; SET lock_timeout = {}; SET statement_timeout = '60s';
+         SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 3; SET tcp_keepalives_count = 3;
+         SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; SET jit = off",
+        options.lock_timeout.as_millis()
+    )
+}
