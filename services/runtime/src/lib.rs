@@ -1,1 +1,13 @@
-//! Configuration, telemetry, shutdown and the admin endpoint.
+//! What every service needs around its work: configuration, logs, shutdown, the admin endpoint, the clock, and the way to
+//! Kafka and its topics.
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod kafka;
+pub mod secret;
+pub mod shutdown;
+pub mod telemetry;
+
+pub use config::{Config, ConfigError};
+pub use secret::Secret;

@@ -1,0 +1,90 @@
+//! The admin endpoint: `/live`, `/ready` and `/metrics`.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use anyhow::Context;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use prometheus::{Registry, TextEncoder};
+use tokio_util::sync::CancellationToken;
+
+/// What the parts of a process say of themselves.
+#[derive(Debug, Clone, Default)]
+pub struct Health {
+    parts: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
+}
+
+impl Health {
+    /// No part has said anything yet, and so the process is ready.
+    pub fn new() -> Health {
+        Health::default()
+    }
+
+    /// A part works, or does not and says why. The change is logged.
+    pub fn set(&self, part: &'static str, state: Result<(), String>) {
+        let before = self.lock().insert(part, state.clone());
+        if before.as_ref() == Some(&state) {
+            return;
+        }
+        match (state, before) {
+            (Ok(()), Some(Err(_))) => tracing::info!(part, "ready"),
+            (Err(reason), _) => tracing::warn!(part, reason, "not ready"),
+            (Ok(()), _) => {}
+        }
+    }
+
+    /// The parts that do not work, and why.
+    pub fn failing(&self) -> BTreeMap<&'static str, String> {
+        self.lock().iter().filter_map(|(part, state)| Some((*part, state.as_ref().err()?.clone()))).collect()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Result<(), String>>> {
+        // A poisoned map is still a map: a panic elsewhere must not take the health endpoint with it.
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Serves the endpoint until `shutdown`, and says where (the port may have been 0).
+///
+/// # Errors
+/// When the address cannot be listened on.
+pub async fn serve(
+    listen: &str,
+    registry: Registry,
+    health: Health,
+    shutdown: CancellationToken,
+) -> anyhow::Result<SocketAddr> {
+    let listener =
+        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("admin.listen: cannot listen on {listen}"))?;
+    let address = listener.local_addr()?;
+    let routes = Router::new()
+        .route("/live", get(|| async { "live\n" }))
+        .route("/ready", get(ready).with_state(health))
+        .route("/metrics", get(metrics).with_state(registry));
+    tracing::info!("admin endpoint on http://{address}");
+    tokio::spawn(async move {
+        let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
+        if let Err(error) = served {
+            tracing::error!("admin endpoint: {error}");
+        }
+    });
+    Ok(address)
+}
+
+async fn ready(State(health): State<Health>) -> Response {
+    let failing = health.failing();
+    let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, Json(serde_json::json!({ "ready": failing.is_empty(), "failing": failing }))).into_response()
+}
+
+async fn metrics(State(registry): State<Registry>) -> Response {
+    match TextEncoder::new().encode_to_string(&registry.gather()) {
+        Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
+    }
+}

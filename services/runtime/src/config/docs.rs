@@ -1,0 +1,65 @@
+//! `docs/configuration.md`, made from the table of keys.
+
+use std::fmt::Write;
+
+use super::keys::{KEYS, RESERVED_PROPERTIES};
+
+const HEAD: &str = "<!-- Made from services/runtime/src/config/keys.rs; UPDATE_DOCS=1 cargo test -p stocktide-runtime writes it anew. -->
+
+# Configuration
+
+What holds is settled in four layers, the later over the earlier:
+
+1. the defaults below;
+2. a TOML file: `--config FILE`, or the one that `STOCKTIDE_CONFIG` names, or `stocktide.toml` in the working directory if there is one;
+3. the environment: `STOCKTIDE_` and the key in capitals, with underscores for dots; an empty variable counts as not set;
+4. flags: `--database-url`, `--kafka-brokers`, `--admin-listen`, `--log`.
+
+`stocktide config` prints each value and where it came from, secrets masked. A key or a variable that is not in this
+table, and a value that its key does not take, ends the program with one line that names it and exit code 2.
+
+```toml
+[kafka]
+brokers = \"kafka-1:9093,kafka-2:9093\"
+sasl_password_file = \"/run/secrets/kafka\"
+
+[kafka.properties]
+security.protocol = \"SASL_SSL\"
+sasl.mechanism = \"SCRAM-SHA-512\"
+sasl.username = \"stocktide\"
+
+[business]
+timezone = \"Europe/London\"
+```
+
+| key | default | allowed | what it does |
+|---|---|---|---|
+";
+
+/// The page.
+pub fn page() -> String {
+    let mut page = HEAD.to_owned();
+    for key in KEYS {
+        let default = key.default.map_or_else(|| "not set".to_owned(), |d| format!("`{d}`"));
+        // Writing to a String cannot fail.
+        let _ = writeln!(page, "| `{}` | {default} | {} | {} |", key.name, key.kind.allowed(), key.doc);
+    }
+    let reserved: Vec<String> = RESERVED_PROPERTIES.iter().map(|p| format!("`{p}`")).collect();
+    let _ = write!(
+        page,
+        "
+## Kafka's own properties
+
+`kafka.properties.NAME` hands a property of librdkafka (its CONFIGURATION.md lists them) to every Kafka client, for TLS and
+SASL above all. In the environment underscores stand for its dots: `STOCKTIDE_KAFKA_PROPERTIES_SECURITY_PROTOCOL`. Those
+that Stocktide's promises hang on cannot be set: {}.
+
+## Secrets
+
+`database.url_file` and `kafka.sasl_password_file` name files that hold the secret alone; a newline at the end does not
+belong to it. A secret and its file in the same layer are refused; otherwise the higher layer holds.
+",
+        reserved.join(", ")
+    );
+    page
+}

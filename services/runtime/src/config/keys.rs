@@ -1,0 +1,266 @@
+//! The table of all keys.
+
+/// One setting.
+#[derive(Debug, Clone, Copy)]
+pub struct Key {
+    /// Its name, with a dot between section and key.
+    pub name: &'static str,
+    /// Its default as text; none: not set.
+    pub default: Option<&'static str>,
+    /// What it takes.
+    pub kind: Kind,
+    /// What it does, for people.
+    pub doc: &'static str,
+}
+
+/// What a key takes.
+#[derive(Debug, Clone, Copy)]
+pub enum Kind {
+    /// Any text but the empty one.
+    Text,
+    /// A PostgreSQL URL; its password is masked.
+    DatabaseUrl,
+    /// A URL of one of these schemes; its password is masked.
+    Url(&'static [&'static str]),
+    /// The path of a file that can be read.
+    File,
+    /// A whole number within bounds.
+    Integer(i64, i64),
+    /// A number of bytes within bounds.
+    Bytes(i64, i64),
+    /// A duration within bounds, in milliseconds.
+    Duration(u64, u64),
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// The name of an IANA time zone.
+    Timezone,
+    /// Three capital letters.
+    Currency,
+    /// tracing's filter directives.
+    LogFilter,
+    /// host:port, several with commas between.
+    Addresses,
+    /// host:port.
+    Listen,
+}
+
+const SECOND: u64 = 1_000;
+const MINUTE: u64 = 60 * SECOND;
+const HOUR: u64 = 60 * MINUTE;
+const KIB: i64 = 1_024;
+const MIB: i64 = 1_024 * KIB;
+const GIB: i64 = 1_024 * MIB;
+
+/// The one free-form table: `kafka.properties.NAME`.
+pub const PROPERTIES: &str = "kafka.properties";
+
+/// All keys, in the order in which they are shown.
+pub const KEYS: &[Key] = &[
+    Key {
+        name: "database.url",
+        default: None,
+        kind: Kind::DatabaseUrl,
+        doc: "PostgreSQL, as postgres://user:password@host:port/database; in production with sslmode=verify-full.",
+    },
+    Key {
+        name: "database.url_file",
+        default: None,
+        kind: Kind::File,
+        doc: "A file that holds database.url, so that the password stands in no environment.",
+    },
+    Key {
+        name: "kafka.brokers",
+        default: None,
+        kind: Kind::Addresses,
+        doc: "The Kafka brokers to ask first.",
+    },
+    Key {
+        name: "kafka.group",
+        default: Some("stocktide-processor"),
+        kind: Kind::Text,
+        doc: "The consumer group of the processors; do not change it under a running installation.",
+    },
+    Key {
+        name: "kafka.session_timeout",
+        default: Some("10s"),
+        kind: Kind::Duration(SECOND, 30 * MINUTE),
+        doc: "A processor that is silent for so long loses its partitions to the others.",
+    },
+    Key {
+        name: "kafka.heartbeat_interval",
+        default: Some("1s"),
+        kind: Kind::Duration(100, 10 * MINUTE),
+        doc: "How often a processor says that it lives; never more than a third of kafka.session_timeout.",
+    },
+    Key {
+        name: "kafka.transaction_timeout",
+        default: Some("10s"),
+        kind: Kind::Duration(SECOND, 15 * MINUTE),
+        doc: "After so long the broker ends the transaction that a dead processor left open; until then readers wait.",
+    },
+    Key {
+        name: "kafka.sasl_password_file",
+        default: None,
+        kind: Kind::File,
+        doc: "A file that holds the librdkafka property sasl.password.",
+    },
+    Key {
+        name: "business.currency",
+        default: Some("GBP"),
+        kind: Kind::Currency,
+        doc: "The one currency of the installation (ISO 4217); fixed by the first stocktide migrate.",
+    },
+    Key {
+        name: "business.timezone",
+        default: Some("UTC"),
+        kind: Kind::Timezone,
+        doc: "Business days and months follow it; fixed by the first stocktide migrate.",
+    },
+    Key {
+        name: "processor.batch_max_records",
+        default: Some("10000"),
+        kind: Kind::Integer(1, 100_000),
+        doc: "The most records that are applied in one transaction.",
+    },
+    Key {
+        name: "processor.batch_max_bytes",
+        default: Some("32MiB"),
+        kind: Kind::Bytes(MIB, GIB),
+        doc: "The most bytes of records that are applied in one transaction.",
+    },
+    Key {
+        name: "processor.batch_linger",
+        default: Some("3ms"),
+        kind: Kind::Duration(0, 10 * SECOND),
+        doc: "How long a batch that is not full waits for more records.",
+    },
+    Key {
+        name: "processor.stock_policy",
+        default: Some("record"),
+        kind: Kind::OneOf(&["record", "reject"]),
+        doc: "An online order that stock cannot cover: record lets stock go below zero, reject sends it to dlq.",
+    },
+    Key {
+        name: "processor.shutdown_deadline",
+        default: Some("30s"),
+        kind: Kind::Duration(SECOND, HOUR),
+        doc: "How long the batch in hand may take to be finished at shutdown.",
+    },
+    Key {
+        name: "processor.event_max_bytes",
+        default: Some("1MiB"),
+        kind: Kind::Bytes(KIB, 64 * MIB),
+        doc: "A record with a longer value is rejected as too_large.",
+    },
+    Key {
+        name: "topics.partitions",
+        default: Some("4"),
+        kind: Kind::Integer(1, 10_000),
+        doc: "Partitions of each topic that stocktide migrate creates.",
+    },
+    Key {
+        name: "topics.replication",
+        default: Some("1"),
+        kind: Kind::Integer(1, 100),
+        doc: "Replicas of each topic that stocktide migrate creates; 3 in production.",
+    },
+    Key {
+        name: "topics.retention_ms",
+        default: Some("-1"),
+        kind: Kind::Integer(-1, i64::MAX),
+        doc: "retention.ms of topics that have none of their own; -1 keeps everything.",
+    },
+    Key {
+        name: "topics.max_message_bytes",
+        default: Some("4MiB"),
+        kind: Kind::Bytes(MIB, 512 * MIB),
+        doc: "max.message.bytes of the input topics; dlq gets 64 KiB more, so that no rejected record is too large for it.",
+    },
+    Key {
+        name: "admin.listen",
+        default: Some("127.0.0.1:0"),
+        kind: Kind::Listen,
+        doc: "Where /live, /ready and /metrics are served; port 0 takes a free one and logs it.",
+    },
+    Key {
+        name: "payments.wait",
+        default: Some("10m"),
+        kind: Kind::Duration(0, 30 * 24 * HOUR),
+        doc: "How long a payment waits for its order before it is rejected; 0: not at all.",
+    },
+    Key {
+        name: "reports.url",
+        default: None,
+        kind: Kind::Url(&["file", "s3", "gs"]),
+        doc: "Where the report files go.",
+    },
+    Key {
+        name: "log.filter",
+        default: Some("info"),
+        kind: Kind::LogFilter,
+        doc: "What is logged, to stderr: a level, or directives like info,stocktide_processor=debug.",
+    },
+    Key {
+        name: "log.format",
+        default: Some("text"),
+        kind: Kind::OneOf(&["text", "json"]),
+        doc: "Log lines for people, or one JSON object a line.",
+    },
+];
+
+/// Properties of librdkafka that Stocktide sets itself, because its promises hang on them.
+pub const RESERVED_PROPERTIES: &[&str] = &[
+    "acks",
+    "auto.commit.enable",
+    "auto.offset.reset",
+    "bootstrap.servers",
+    "enable.auto.commit",
+    "enable.auto.offset.store",
+    "enable.idempotence",
+    "enable.partition.eof",
+    "group.id",
+    "group.instance.id",
+    "group.protocol",
+    "heartbeat.interval.ms",
+    "isolation.level",
+    "metadata.broker.list",
+    "partition.assignment.strategy",
+    "request.required.acks",
+    "session.timeout.ms",
+    "transaction.timeout.ms",
+    "transactional.id",
+];
+
+/// The key of a name.
+pub fn find(name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|k| k.name == name)
+}
+
+impl Key {
+    /// The environment variable that sets it.
+    pub fn variable(&self) -> String {
+        format!("STOCKTIDE_{}", self.name.replace('.', "_").to_uppercase())
+    }
+
+    /// Its value as it may be shown.
+    pub fn shown(&self, value: &str) -> String {
+        match self.kind {
+            Kind::DatabaseUrl | Kind::Url(_) => crate::secret::mask_url(value),
+            _ => value.to_owned(),
+        }
+    }
+}
+
+/// The keys that a name may have meant: those of its section, or else the sections.
+pub fn near(name: &str) -> String {
+    let section = name.split(['.', '_']).next().unwrap_or_default().to_ascii_lowercase();
+    let same: Vec<&str> = KEYS.iter().map(|k| k.name).filter(|k| k.split('.').next() == Some(&section)).collect();
+    if same.is_empty() {
+        let mut sections: Vec<String> =
+            KEYS.iter().filter_map(|k| k.name.split('.').next()).map(|s| format!("{s}.…")).collect();
+        sections.dedup();
+        return sections.join(", ");
+    }
+    let more = if section == "kafka" { ", kafka.properties.…" } else { "" };
+    same.join(", ") + more
+}

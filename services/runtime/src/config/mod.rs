@@ -1,0 +1,300 @@
+//! Configuration: built-in defaults < a TOML file < the environment (`STOCKTIDE_…`) < flags.
+//!
+//! Every key stands once in the table [`keys::KEYS`]; the values, their origins, the errors and
+//! `docs/configuration.md` all come from it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chrono_tz::Tz;
+use serde::Deserialize;
+
+use crate::Secret;
+
+pub mod docs;
+pub mod keys;
+mod layers;
+mod settle;
+mod values;
+
+pub use layers::{Flag, Sources};
+pub use settle::Entry;
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// PostgreSQL.
+    pub database: Database,
+    /// The way to Kafka.
+    pub kafka: Kafka,
+    /// What must not change under a running installation.
+    pub business: Business,
+    /// The processor.
+    pub processor: Processor,
+    /// What `stocktide migrate` creates topics with.
+    pub topics: Topics,
+    /// The admin endpoint.
+    pub admin: Admin,
+    /// Payments.
+    pub payments: Payments,
+    /// Reports.
+    pub reports: Reports,
+    /// Logs.
+    pub log: Log,
+    /// What holds and where it came from, secrets masked.
+    #[serde(skip)]
+    pub entries: Vec<Entry>,
+}
+
+/// PostgreSQL.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Where it is; [`Config::database_url`] says so when it is missing. What `url_file` holds is here already.
+    pub url: Option<Secret>,
+    /// The file that the URL was read from.
+    pub url_file: Option<String>,
+}
+
+/// The way to Kafka.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// Bootstrap addresses; [`Config::kafka_brokers`] says so when they are missing.
+    pub brokers: Option<String>,
+    /// The processor's consumer group.
+    pub group: String,
+    /// After this long without a heartbeat a member is out of its group.
+    #[serde(with = "values::duration")]
+    pub session_timeout: Duration,
+    /// Never more than a third of the session timeout.
+    #[serde(with = "values::duration")]
+    pub heartbeat_interval: Duration,
+    /// After this long the broker aborts an open transaction.
+    #[serde(with = "values::duration")]
+    pub transaction_timeout: Duration,
+    /// The file that `sasl.password` was read from.
+    pub sasl_password_file: Option<String>,
+    /// Further librdkafka properties; what `sasl_password_file` holds is here already.
+    #[serde(default)]
+    pub properties: Properties,
+}
+
+/// librdkafka properties, by name.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Properties(pub BTreeMap<String, String>);
+
+impl std::fmt::Debug for Properties {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        // The values may be passwords and keys.
+        f.debug_set().entries(self.0.keys()).finish()
+    }
+}
+
+impl std::ops::Deref for Properties {
+    type Target = BTreeMap<String, String>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+/// What must not change under a running installation.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Business {
+    /// ISO 4217 code of the one currency.
+    pub currency: String,
+    /// Business days and months follow it.
+    pub timezone: Tz,
+}
+
+/// The processor.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Processor {
+    /// The most records in a batch.
+    pub batch_max_records: usize,
+    /// The most bytes of keys and values in a batch.
+    pub batch_max_bytes: usize,
+    /// How long a batch waits for more.
+    #[serde(with = "values::duration")]
+    pub batch_linger: Duration,
+    /// What becomes of an online order that stock cannot cover.
+    pub stock_policy: StockPolicy,
+    /// How long the batch in hand may take at shutdown.
+    #[serde(with = "values::duration")]
+    pub shutdown_deadline: Duration,
+    /// A longer record value is rejected as too_large, in bytes.
+    pub event_max_bytes: usize,
+}
+
+/// What becomes of an online order that stock cannot cover.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StockPolicy {
+    /// It is recorded, and stock goes below zero.
+    Record,
+    /// It is rejected with insufficient_stock.
+    Reject,
+}
+
+/// What topics are created with.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Topics {
+    /// Partitions of each topic.
+    pub partitions: i32,
+    /// Replicas of each partition.
+    pub replication: i32,
+    /// `retention.ms`; -1 keeps everything.
+    pub retention_ms: i64,
+    /// `max.message.bytes` of the inputs; `dlq` gets [`DLQ_HEADROOM_BYTES`](crate::kafka::DLQ_HEADROOM_BYTES) more.
+    pub max_message_bytes: usize,
+}
+
+/// The admin endpoint.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Admin {
+    /// host:port; port 0 takes a free one.
+    pub listen: String,
+}
+
+/// Payments.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Payments {
+    /// How long a payment waits for its order; zero: it does not.
+    #[serde(with = "values::duration")]
+    pub wait: Duration,
+}
+
+/// Reports.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Reports {
+    /// Where the report files go.
+    pub url: Option<String>,
+}
+
+/// Logs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// tracing's filter directives.
+    pub filter: String,
+    /// How a line looks.
+    pub format: LogFormat,
+}
+
+/// How a log line looks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+/// Why a configuration does not hold; the one at the keyboard can mend it, so the program ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A name that is no key.
+    #[error("{origin}: there is no setting {name:?}; allowed: {allowed}")]
+    UnknownKey {
+        /// Where it stands.
+        origin: String,
+        /// The name.
+        name: String,
+        /// What may stand there.
+        allowed: String,
+    },
+    /// A value that its key does not take.
+    #[error("{origin}: {key} is {value}; allowed: {allowed}")]
+    WrongValue {
+        /// Where it stands.
+        origin: String,
+        /// The key.
+        key: String,
+        /// The value, masked if it is a secret.
+        value: String,
+        /// What the key takes.
+        allowed: String,
+    },
+    /// A file that cannot be read.
+    #[error("{path}: {problem}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Settings that do not go together.
+    #[error("{0}")]
+    Conflict(String),
+    /// A setting without which the command cannot work.
+    #[error("no {what}: set {variable} or {flag}, or {key} in a configuration file")]
+    Missing {
+        /// What is missing, for people.
+        what: &'static str,
+        /// Its environment variable.
+        variable: &'static str,
+        /// Its flag.
+        flag: &'static str,
+        /// Its key.
+        key: &'static str,
+    },
+}
+
+impl Config {
+    /// Reads all layers and settles what holds.
+    ///
+    /// # Errors
+    /// [`ConfigError`], one line, when a name or a value is not allowed.
+    pub fn load(sources: &Sources) -> Result<Config, ConfigError> {
+        settle::settle(layers::collect(sources)?)
+    }
+
+    /// The built-in defaults alone.
+    ///
+    /// # Errors
+    /// None but a mistake in the table of keys, which the tests would have found.
+    pub fn defaults() -> Result<Config, ConfigError> {
+        Config::load(&Sources::default())
+    }
+
+    /// PostgreSQL's URL.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`], which says how to set it.
+    pub fn database_url(&self) -> anyhow::Result<String> {
+        let url = self.database.url.as_ref().ok_or(ConfigError::Missing {
+            what: "database",
+            variable: "STOCKTIDE_DATABASE_URL",
+            flag: "--database-url",
+            key: "database.url",
+        })?;
+        Ok(url.expose().to_owned())
+    }
+
+    /// Kafka's bootstrap addresses.
+    ///
+    /// # Errors
+    /// [`ConfigError::Missing`], which says how to set them.
+    pub fn kafka_brokers(&self) -> anyhow::Result<String> {
+        let brokers = self.kafka.brokers.as_ref().ok_or(ConfigError::Missing {
+            what: "Kafka brokers",
+            variable: "STOCKTIDE_KAFKA_BROKERS",
+            flag: "--kafka-brokers",
+            key: "kafka.brokers",
+        })?;
+        Ok(brokers.clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;
