@@ -25,6 +25,7 @@ pub use settle::Entry;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// PostgreSQL.
+    #[serde(default)]
     pub database: Database,
     /// The way to Kafka.
     pub kafka: Kafka,
@@ -39,6 +40,7 @@ pub struct Config {
     /// Payments.
     pub payments: Payments,
     /// Reports.
+    #[serde(default)]
     pub reports: Reports,
     /// Logs.
     pub log: Log,
@@ -48,7 +50,7 @@ pub struct Config {
 }
 
 /// PostgreSQL.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
     /// Where it is; [`Config::database_url`] says so when it is missing. What `url_file` holds is here already.
@@ -173,7 +175,7 @@ pub struct Payments {
 }
 
 /// Reports.
-#[derive(Debug, Clone, Deserialize)]
+#[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
     /// Where the report files go.

@@ -36,7 +36,7 @@ fn the_defaults_are_those_of_the_table_and_pass_their_own_checks() {
     assert_eq!(config.processor.batch_max_bytes, 32 << 20);
     assert_eq!(config.processor.batch_linger, Duration::from_millis(3));
     assert_eq!(config.topics.retention_ms, -1);
-    assert_eq!(config.payments.wait, Duration::from_secs(600));
+    assert_eq!(config.payments.wait, Duration::from_mins(10));
     assert_eq!(config.entries.len(), keys::KEYS.len());
     assert!(config.entries.iter().all(|e| e.origin == "default"));
 }
@@ -129,7 +129,7 @@ fn durations_and_bytes_are_read_as_people_write_them() {
 
 #[test]
 fn librdkafka_properties_come_from_tables_and_variables_and_are_checked() {
-    let file = file("[kafka.properties]\nsecurity.protocol = 'SASL_SSL'\n'max.in.flight' = 3\n'sasl.password' = 'hush'\n");
+    let file = file("[kafka.properties]\nclient.rack = 'r1'\n'max.in.flight' = 3\n'sasl.password' = 'hush'\n");
     let config = Config::load(&Sources {
         file: Some(file.path().to_owned()),
         environment: environment(&[("STOCKTIDE_KAFKA_PROPERTIES_SOCKET_KEEPALIVE_ENABLE", "true")]),
@@ -137,7 +137,7 @@ fn librdkafka_properties_come_from_tables_and_variables_and_are_checked() {
     })
     .unwrap();
     let of = |name: &str| config.kafka.properties.get(name).map(String::as_str);
-    assert_eq!(of("security.protocol"), Some("SASL_SSL"));
+    assert_eq!(of("client.rack"), Some("r1"));
     assert_eq!(of("max.in.flight"), Some("3"));
     assert_eq!(of("socket.keepalive.enable"), Some("true"));
     assert_eq!(entry(&config, "kafka.properties.sasl.password").0, "***");
