@@ -423,7 +423,7 @@ impl<'a> Fold<'a> {
             value_mismatch,
             status: OrderStatus::Placed,
         });
-        let owner = Owner { order_id: &sale.order_id, user_id: sale.user_id.as_deref(), original_id: None };
+        let owner = Owner { order: &sale.order_id, user: sale.user_id.as_deref(), original: None };
         self.write_lines(at, owner, LineKind::Sale, &lines);
         let month = self.month(at);
         month.orders += 1;
@@ -461,9 +461,9 @@ impl<'a> Fold<'a> {
             }
         }
         let owner = Owner {
-            order_id: &back.order_id,
-            user_id: back.user_id.as_deref(),
-            original_id: back.original_id.as_deref(),
+            order: &back.order_id,
+            user: back.user_id.as_deref(),
+            original: back.original_id.as_deref(),
         };
         self.write_lines(at, owner, LineKind::Return, &lines);
         let month = self.month(at);
@@ -488,7 +488,7 @@ impl<'a> Fold<'a> {
         let (lines, user_id) = (order.not_returned(), order.user_id);
         let value = total(&lines)?;
         self.set_status((at.source, order_id), OrderStatus::Cancelled);
-        self.write_lines(at, Owner { order_id, user_id, original_id: None }, LineKind::Cancellation, &lines);
+        self.write_lines(at, Owner { order: order_id, user: user_id, original: None }, LineKind::Cancellation, &lines);
         let month = self.month(at);
         month.cancelled_orders += 1;
         month.cancelled_units += units(&lines);
@@ -603,15 +603,15 @@ impl<'a> Fold<'a> {
             let change = line.moved_stock.then(|| self.move_stock(at, line.product_id, line.location_id, delta));
             self.out.order_lines.push(OrderLine {
                 record: at.record,
-                order_id: owner.order_id,
+                order_id: owner.order,
                 line_no: line.line_no,
                 product_id: line.product_id,
                 quantity: -delta,
                 unit_price: line.unit_price,
                 location_id: line.location_id,
-                user_id: owner.user_id,
+                user_id: owner.user,
                 kind,
-                original_id: owner.original_id,
+                original_id: owner.original,
                 change,
             });
         }
@@ -675,9 +675,9 @@ impl<'a> Fold<'a> {
 /// Whose lines are written.
 #[derive(Clone, Copy)]
 struct Owner<'a> {
-    order_id: &'a str,
-    user_id: Option<&'a str>,
-    original_id: Option<&'a str>,
+    order: &'a str,
+    user: Option<&'a str>,
+    original: Option<&'a str>,
 }
 
 type Refusal = (Reason, String);

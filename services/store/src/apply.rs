@@ -121,10 +121,8 @@ impl Writer {
     async fn attempt(&mut self, batch: Batch<'_>) -> Result<Applied, StoreError> {
         let (orders, applied_ids, last_processed_at) = self.lock_and_look_up(batch).await?;
         let orders = orders.load_lines(self, batch.decoded).await?;
-        let stock = match self.options.reject_uncovered {
-            true => Some(lookups::lock_stock(self, batch).await?),
-            false => None,
-        };
+        let stock =
+            if self.options.reject_uncovered { Some(lookups::lock_stock(self, batch).await?) } else { None };
         // Monotonic within a partition whatever the clock does: recovery searches by it.
         let processed_at = last_processed_at.map_or(batch.now, |last| last.max(batch.now));
         let known = Known {

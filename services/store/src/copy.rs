@@ -60,11 +60,11 @@ impl Row<'_> {
     pub(crate) fn put<T: ToSql>(&mut self, value: T, ty: &Type) -> Result<&mut Self, StoreError> {
         let at = self.0.len();
         self.0.put_i32(-1);
-        let length = match value.to_sql(ty, self.0).map_err(StoreError::Encode)? {
+        let length = match value.to_sql(ty, self.0).map_err(|e| StoreError::Encode(e.to_string()))? {
             IsNull::Yes => return Ok(self),
             IsNull::No => self.0.len() - at - 4,
         };
-        let length = i32::try_from(length).map_err(|e| StoreError::Encode(e.into()))?;
+        let length = i32::try_from(length).map_err(|e| StoreError::Encode(e.to_string()))?;
         self.0[at..at + 4].copy_from_slice(&length.to_be_bytes());
         Ok(self)
     }

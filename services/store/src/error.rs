@@ -38,7 +38,7 @@ pub enum StoreError {
     Lost(String),
     /// A value has no binary form.
     #[error("cannot encode a value: {0}")]
-    Encode(Box<dyn std::error::Error + Sync + Send>),
+    Encode(String),
 }
 
 /// Unique keys that two processors may race for; a violation of any other one is the data's fault.
@@ -88,7 +88,7 @@ pub(crate) fn describe(db: &DbError) -> String {
     let mut text = format!("{} ({})", db.message(), db.code().code());
     for (label, name) in [("table", db.table()), ("constraint", db.constraint())] {
         if let Some(name) = name {
-            text.push_str(&format!(", {label} {name}"));
+            text = format!("{text}, {label} {name}");
         }
     }
     text
@@ -98,7 +98,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
+        text = format!("{text}: {inner}");
         cause = inner.source();
     }
     text

@@ -358,7 +358,8 @@ impl<'a> Written<'a> {
 /// Where a record came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Coordinates {
-    pub(crate) topic: &'static str,
+    /// The input topic.
+    pub topic: &'static str,
     /// The partition.
     pub partition: i32,
     /// The offset.

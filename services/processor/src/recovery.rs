@@ -1,0 +1,256 @@
+//! The beginning of a session: what is published, what is applied, and what lies between.
+//!
+//! Kafka's committed offset K never passes the database's next_offset P. What lies in [K, P) was applied and perhaps not
+//! published; the ledger and the log hold its result, so it is made again from there and published, without reading the
+//! input again (docs/adr/0002). Records from P on are new.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use rdkafka::consumer::Consumer;
+use rdkafka::{Offset, TopicPartitionList};
+use stocktide_store::{Partition, Position, StoreError, Writer};
+
+use crate::intake::{GroupConsumer, Start};
+use crate::publisher::{Job, Publisher};
+use crate::session::Session;
+
+/// Offsets whose outputs are made again in one go.
+const CHUNK: i64 = 5_000;
+/// How long one request to the broker may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Why a recovery did not come to its end.
+#[derive(Debug, thiserror::Error)]
+pub enum RecoveryError {
+    /// Kafka or the database is away, or a transaction is still pending: try again.
+    #[error("{0:#}")]
+    Passing(anyhow::Error),
+    /// Going on would break a promise: stop and say so.
+    #[error("{0}")]
+    Stop(String),
+}
+
+impl From<anyhow::Error> for RecoveryError {
+    fn from(error: anyhow::Error) -> RecoveryError {
+        RecoveryError::Passing(error)
+    }
+}
+
+impl From<StoreError> for RecoveryError {
+    fn from(error: StoreError) -> RecoveryError {
+        match error {
+            StoreError::Stop(_) | StoreError::Doubtful(_) => RecoveryError::Stop(error.to_string()),
+            other => RecoveryError::Passing(other.into()),
+        }
+    }
+}
+
+/// What Kafka says of a partition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Log {
+    /// K, where there is one.
+    committed: Option<i64>,
+    /// The first offset that is there.
+    low: i64,
+    /// The offset after the last one that is stable.
+    high: i64,
+}
+
+/// Reads the positions of a session's partitions, publishes what is applied and not published, and says where to read on.
+///
+/// # Errors
+/// [`RecoveryError`].
+pub async fn recover(
+    session: &Arc<Session>,
+    consumer: &Arc<GroupConsumer>,
+    writer: &Writer,
+    publisher: &Publisher,
+) -> Result<BTreeMap<Partition, Start>, RecoveryError> {
+    // First of all no older transaction of this process may still be on its way.
+    publisher.prepare().await?;
+    // Rule 1: K first, then P.
+    let logs = read_logs(session, consumer).await?;
+    let starts = logs.iter().map(|(partition, log)| (*partition, log.low)).collect();
+    let positions = writer.positions(&starts).await?;
+    let mut found = BTreeMap::new();
+    for (partition, log) in logs {
+        let position = positions.get(&partition).context("a progress row is missing")?;
+        let published = settle(partition, log, position).map_err(RecoveryError::Stop)?;
+        republish(session, partition, published, position, writer, publisher).await?;
+        found.insert(partition, start(log, position));
+    }
+    Ok(found)
+}
+
+/// K of every partition, each one's error checked, and what its log holds.
+async fn read_logs(session: &Session, consumer: &Arc<GroupConsumer>) -> anyhow::Result<BTreeMap<Partition, Log>> {
+    let (partitions, consumer) = (session.partitions.clone(), Arc::clone(consumer));
+    let read = move || {
+        let committed = committed(&*consumer, &partitions)?;
+        let mut logs = BTreeMap::new();
+        for (partition, committed) in partitions.into_iter().zip(committed) {
+            let (topic, number) = (partition.0.topic(), partition.1);
+            let (low, high) = consumer.fetch_watermarks(topic, number, PATIENCE).with_context(|| format!("{topic}/{number}"))?;
+            logs.insert(partition, Log { committed, low, high });
+        }
+        Ok(logs)
+    };
+    tokio::task::spawn_blocking(read).await?
+}
+
+/// The group's committed offsets, in the order of the partitions. While a transaction on one is pending the broker does
+/// not answer for it, and this fails after its patience.
+///
+/// # Errors
+/// When the broker, or a single partition, does not answer.
+pub fn committed<C: rdkafka::consumer::ConsumerContext>(
+    consumer: &rdkafka::consumer::BaseConsumer<C>,
+    partitions: &[Partition],
+) -> anyhow::Result<Vec<Option<i64>>> {
+    let mut list = TopicPartitionList::with_capacity(partitions.len());
+    for (source, partition) in partitions {
+        list.add_partition(source.topic(), *partition);
+    }
+    let answer = consumer.committed_offsets(list, PATIENCE).context("reading the committed offsets")?;
+    let of = |(source, partition): &Partition| {
+        let element = answer.find_partition(source.topic(), *partition).context("a partition is missing in the answer")?;
+        element.error().with_context(|| format!("committed offset of {source}/{partition}"))?;
+        match element.offset() {
+            Offset::Offset(offset) => Ok(Some(offset)),
+            _ => Ok(None),
+        }
+    };
+    partitions.iter().map(of).collect()
+}
+
+/// Holds K, P and the log against each other (rules 5 and 9); answers where publishing goes on, or why to stop.
+fn settle((source, number): Partition, log: Log, position: &Position) -> Result<i64, String> {
+    let (name, next) = (format!("{source}/{number}"), position.next_offset);
+    let published = match (log.committed, position.published_offset) {
+        (Some(committed), _) => committed,
+        (None, None) => position.start_offset,
+        (None, Some(hint)) => {
+            return Err(format!("{name}: the group's committed offset is gone, though records below {hint} were published"));
+        }
+    };
+    if published > next {
+        return Err(format!(
+            "{name}: Kafka has {published} as published, the database only {next} as applied: the database has lost commits"
+        ));
+    }
+    if log.high < next {
+        return Err(format!("{name}: the log ends at {}, below the {next} that was read: it lost records", log.high));
+    }
+    if log.low > next {
+        return Err(format!("{name}: the log starts at {}, and records from {next} on were never read: they are gone", log.low));
+    }
+    if published < next && published < position.log_floor {
+        return Err(format!(
+            "{name}: records from {published} on have to be published again, but the log was cut at {}",
+            position.log_floor
+        ));
+    }
+    Ok(published)
+}
+
+/// Publishes what [K, P) put out, in pieces.
+async fn republish(
+    session: &Arc<Session>,
+    partition: Partition,
+    from: i64,
+    position: &Position,
+    writer: &Writer,
+    publisher: &Publisher,
+) -> Result<(), RecoveryError> {
+    let mut at = from;
+    while at < position.next_offset && session.is_live() {
+        let to = (at + CHUNK).min(position.next_offset);
+        let outputs = writer.outputs_of(partition, at, to, position.published_at).await?;
+        tracing::info!(topic = %partition.0, partition = partition.1, from = at, to, outputs = outputs.len(), "publishing again");
+        publisher.publish(Job {
+            in_hand: session.take(),
+            outputs,
+            offsets: BTreeMap::from([(partition, to)]),
+            processed_at: None,
+        });
+        // In step with the publisher, so that a long way back takes little memory.
+        publisher.prepare().await?;
+        at = to;
+    }
+    if session.is_live() { Ok(()) } else { Err(anyhow::anyhow!("the session ended").into()) }
+}
+
+fn start(log: Log, position: &Position) -> Start {
+    let last = position.last.clone().filter(|(offset, _)| *offset >= log.low);
+    Start { next_offset: position.next_offset, last }
+}
+
+/// P may not fall below what is published, and the log may not lose what was read: looked at now and then, too, not only
+/// when a session begins (rule 5).
+///
+/// # Errors
+/// [`RecoveryError::Stop`] when it has.
+pub async fn still_sound(writer: &Writer, published: &BTreeMap<Partition, i64>) -> Result<(), RecoveryError> {
+    for (partition, position) in writer.positions(published).await? {
+        if let Some(published) = published.get(&partition).filter(|published| **published > position.next_offset) {
+            let (source, number) = partition;
+            return Err(RecoveryError::Stop(format!(
+                "{source}/{number}: {published} is published, the database only has {} as applied: it has lost commits",
+                position.next_offset
+            )));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use stocktide_domain::Source;
+
+    use super::*;
+
+    const AT: Partition = (Source::OnlineOrders, 0);
+
+    fn position(next_offset: i64, published_offset: Option<i64>) -> Position {
+        let (start_offset, log_floor) = (10, 10);
+        Position { start_offset, next_offset, published_offset, published_at: None, last: None, log_floor }
+    }
+
+    #[test]
+    fn publishing_goes_on_at_the_committed_offset() {
+        let log = Log { committed: Some(15), low: 10, high: 30 };
+        assert_eq!(settle(AT, log, &position(20, Some(12))), Ok(15));
+    }
+
+    #[test]
+    fn where_nothing_was_ever_published_it_begins_at_the_recorded_start() {
+        let log = Log { committed: None, low: 10, high: 30 };
+        assert_eq!(settle(AT, log, &position(20, None)), Ok(10));
+    }
+
+    #[test]
+    fn it_stops_rather_than_break_a_promise() {
+        let cases = [
+            (Log { committed: None, low: 10, high: 30 }, position(20, Some(12)), "committed offset is gone"),
+            (Log { committed: Some(21), low: 10, high: 30 }, position(20, Some(12)), "lost commits"),
+            (Log { committed: Some(15), low: 10, high: 19 }, position(20, None), "the log ends at 19"),
+            (Log { committed: Some(15), low: 21, high: 30 }, position(20, None), "the log starts at 21"),
+            (Log { committed: Some(9), low: 0, high: 30 }, position(20, None), "the log was cut at 10"),
+        ];
+        for (log, position, expected) in cases {
+            let stopped = settle(AT, log, &position).unwrap_err();
+            assert!(stopped.contains(expected), "{stopped}");
+        }
+    }
+
+    #[test]
+    fn a_log_that_was_cut_between_k_and_p_is_no_reason_to_stop() {
+        let log = Log { committed: Some(12), low: 18, high: 30 };
+        assert_eq!(settle(AT, log, &position(20, None)), Ok(12));
+        assert_eq!(start(log, &Position { last: Some((17, vec![])), ..position(20, None) }).last, None);
+    }
+}

@@ -1,0 +1,329 @@
+//! The processor's main loop.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
+use prometheus::Registry;
+use serde::Serialize;
+use stocktide_domain::decode::{Limits, Rules};
+use stocktide_runtime::admin::Health;
+use stocktide_runtime::clock;
+use stocktide_runtime::config::{Config, StockPolicy};
+use stocktide_store::{Applied, Counts, Partition, StoreError, WriterOptions};
+use tokio_util::sync::CancellationToken;
+
+use crate::batch::{BatchLimits, Received};
+use crate::caught_up::CaughtUp;
+use crate::clients;
+use crate::database::Database;
+use crate::intake::{self, Intake, IntakeHandle, Patience, Starts};
+use crate::metrics::Metrics;
+use crate::publisher::{self, Job, Publisher};
+use crate::recovery::{self, RecoveryError};
+use crate::session::Session;
+use crate::watch::watch;
+
+/// How often the positions are held against each other, beside every beginning of a session.
+const LOOK_AROUND: Duration = Duration::from_secs(10);
+
+/// How the processor is run.
+#[derive(Debug, Clone, Default)]
+pub struct RunOptions {
+    /// Ends when the group has applied and published up to the end offsets that the input had at the start.
+    pub until_caught_up: bool,
+    /// Where metrics are declared.
+    pub registry: Registry,
+    /// Where readiness is told.
+    pub health: Health,
+}
+
+/// What this process did.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct Summary {
+    /// Records that met their fate here.
+    pub consumed: u64,
+    /// Of them, applied.
+    pub applied: u64,
+    /// Of them, duplicates.
+    pub duplicates: u64,
+    /// Of them, rejected, by reason.
+    pub rejected: BTreeMap<&'static str, u64>,
+    /// From the first record received to the last one published.
+    pub seconds: f64,
+}
+
+/// Runs the processor until `shutdown`, or until it has caught up.
+///
+/// # Errors
+/// When going on would break a promise, or when there is nothing to connect to by configuration.
+pub async fn run(config: &Config, options: RunOptions, shutdown: CancellationToken) -> anyhow::Result<Summary> {
+    let mut processor = Processor::start(config, &options, shutdown.child_token())?;
+    let (consumer, shutdown) = (&processor.intake.consumer, processor.shutdown.clone());
+    let caught_up = CaughtUp::watch(config, &options, Arc::clone(consumer), shutdown.clone());
+    let watch = watch(Arc::clone(consumer), Arc::clone(&processor.metrics), options.health.clone(), shutdown.clone());
+    let watch = tokio::spawn(watch);
+    let done = processor.work().await;
+    // Whatever came of it, the consumer is to leave the group and what is in hand to be finished.
+    shutdown.cancel();
+    caught_up.await.context("the watch over the lag")??;
+    watch.await.context("the watch over the lag")?;
+    done?;
+    processor.finish().await
+}
+
+struct Processor {
+    intake: IntakeHandle,
+    publisher: Publisher,
+    database: Database,
+    metrics: Arc<Metrics>,
+    health: Health,
+    shutdown: CancellationToken,
+    shutdown_deadline: Duration,
+    summary: Summary,
+    first_received: Option<Instant>,
+}
+
+impl Processor {
+    fn start(config: &Config, options: &RunOptions, shutdown: CancellationToken) -> anyhow::Result<Processor> {
+        config.kafka_brokers()?;
+        let metrics = Arc::new(Metrics::register(&options.registry)?);
+        let transactional_id = format!("{}-{}", config.kafka.group, uuid::Uuid::new_v4());
+        let limits = publisher::Limits {
+            transaction_timeout: config.kafka.transaction_timeout,
+            dlq_max_bytes: config.topics.max_message_bytes + stocktide_runtime::kafka::DLQ_HEADROOM_BYTES,
+        };
+        let publisher = Publisher::start(clients::producer(config, &transactional_id), limits, Arc::clone(&metrics))?;
+        let patience = Patience { revoke: config.kafka.transaction_timeout, shutdown: config.processor.shutdown_deadline };
+        let batches = BatchLimits {
+            records: config.processor.batch_max_records,
+            bytes: config.processor.batch_max_bytes,
+            linger: config.processor.batch_linger,
+        };
+        let intake = intake::start(&clients::consumer(config), patience, rules(config), batches, shutdown.clone())?;
+        let writer = WriterOptions {
+            url: config.database_url()?,
+            timezone: config.business.timezone,
+            reject_uncovered: config.processor.stock_policy == StockPolicy::Reject,
+            lock_timeout: Duration::from_secs(5),
+        };
+        Ok(Processor {
+            intake,
+            publisher,
+            database: Database::new(writer, options.health.clone()),
+            metrics,
+            health: options.health.clone(),
+            shutdown,
+            shutdown_deadline: config.processor.shutdown_deadline,
+            summary: Summary::default(),
+            first_received: None,
+        })
+    }
+
+    /// Receive (and decode, on the polling thread) → apply → publish.
+    async fn work(&mut self) -> anyhow::Result<()> {
+        let mut look_around = tokio::time::interval(LOOK_AROUND);
+        loop {
+            let incoming = tokio::select! {
+                incoming = self.intake.incoming.recv() => incoming,
+                _ = look_around.tick() => {
+                    self.look_around().await?;
+                    continue;
+                }
+            };
+            let Some(incoming) = incoming else { return Ok(()) };
+            match incoming {
+                Intake::Assigned(session) => self.begin(&session).await?,
+                Intake::Records(received) => {
+                    self.first_received.get_or_insert_with(Instant::now);
+                    if let Some(job) = self.apply(received).await? {
+                        self.publisher.publish(job);
+                    }
+                }
+                Intake::Failed(error) => return Err(error),
+            }
+        }
+    }
+
+    /// Rule 5: what is published must still be applied.
+    async fn look_around(&mut self) -> anyhow::Result<()> {
+        let published = self.published();
+        let at: BTreeMap<Partition, i64> = published.into_iter().map(|(partition, (offset, _))| (partition, offset)).collect();
+        match (at.is_empty(), self.database.connected()) {
+            (false, Some(writer)) => match recovery::still_sound(writer, &at).await {
+                Err(RecoveryError::Stop(reason)) => bail!(reason),
+                // The next batch finds out, and waits for the database.
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    fn published(&self) -> BTreeMap<Partition, (i64, DateTime<Utc>)> {
+        self.publisher.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Begins a session: recovers, and tells the intake where to read. Tries for as long as the session lives.
+    async fn begin(&mut self, session: &Arc<Session>) -> anyhow::Result<()> {
+        self.metrics.sessions.inc();
+        self.metrics.partitions.set(session.partitions.len() as i64);
+        let mut backoff = Backoff::default();
+        while session.is_live() && !self.shutdown.is_cancelled() {
+            let recovered = match self.database.writer().await {
+                Ok(writer) => recovery::recover(session, &self.intake.consumer, writer, &self.publisher).await,
+                Err(error) => Err(error.into()),
+            };
+            match recovered {
+                Ok(partitions) => {
+                    self.health.set("positions", Ok(()));
+                    // An intake that is gone is ending, and this loop with it.
+                    let _ = self.intake.starts.send(Starts { session: Arc::clone(session), partitions });
+                    return Ok(());
+                }
+                Err(RecoveryError::Stop(reason)) => bail!(reason),
+                Err(RecoveryError::Passing(error)) => {
+                    self.health.set("positions", Err(format!("{error:#}")));
+                    backoff.wait().await;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies a batch in as many transactions as it takes, normally one; none is left over when its session has ended.
+    async fn apply(&mut self, mut received: Received) -> anyhow::Result<Option<Job>> {
+        let session = Arc::clone(received.in_hand.session());
+        let mut positions = received.starts.clone();
+        let mut outputs = Vec::new();
+        let mut processed_at = None;
+        let mut backoff = Backoff::default();
+        let whole = 0..received.records.len();
+        self.metrics.batch_records.observe(whole.len() as f64);
+        let mut parts = vec![whole];
+        while let Some(part) = parts.pop() {
+            if !session.is_live() {
+                return Ok(None);
+            }
+            match self.apply_part(&received, &part, &mut positions).await {
+                Ok(applied) => {
+                    self.count(&applied.counts);
+                    outputs.extend(applied.outputs);
+                    processed_at = Some(applied.processed_at);
+                    backoff = Backoff::default();
+                }
+                Err(StoreError::Fenced { .. }) => {
+                    tracing::info!("the progress moved elsewhere: reading the positions again");
+                    session.end();
+                    return Ok(None);
+                }
+                Err(StoreError::Refused(detail) | StoreError::Encode(detail)) => {
+                    self.metrics.reruns.with_label_values(&["refused"]).inc();
+                    parts.extend(bisect(&mut received, part, &detail));
+                }
+                Err(StoreError::Contended(detail) | StoreError::Lost(detail)) => {
+                    tracing::debug!("running a batch again: {detail}");
+                    self.metrics.reruns.with_label_values(&["contended"]).inc();
+                    parts.push(part);
+                    backoff.wait().await;
+                }
+                Err(StoreError::Unavailable(detail)) => {
+                    self.metrics.reruns.with_label_values(&["unavailable"]).inc();
+                    self.database.drop_connection(detail);
+                    parts.push(part);
+                    backoff.wait().await;
+                }
+                Err(stop @ (StoreError::Stop(_) | StoreError::Doubtful(_))) => return Err(stop.into()),
+            }
+        }
+        Ok(Some(Job { in_hand: received.in_hand, outputs, offsets: positions, processed_at }))
+    }
+
+    /// One transaction; the positions move with it.
+    async fn apply_part(
+        &mut self,
+        received: &Received,
+        part: &Range<usize>,
+        positions: &mut BTreeMap<Partition, i64>,
+    ) -> Result<Applied, StoreError> {
+        let published = self.published();
+        let spans = received.records.spans(part, positions, &published);
+        let begun = Instant::now();
+        let batch = received.records.part(part, &spans, clock::now());
+        let applied = self.database.writer().await?.apply(batch).await?;
+        self.metrics.stage_seconds.with_label_values(&["apply"]).observe(begun.elapsed().as_secs_f64());
+        positions.extend(spans.iter().map(|(partition, span)| (*partition, span.next)));
+        Ok(applied)
+    }
+
+    fn count(&mut self, counts: &Counts) {
+        self.metrics.count(counts);
+        let (applied, duplicates) = (counts.applied.values().sum::<u64>(), counts.duplicates.values().sum::<u64>());
+        self.summary.applied += applied;
+        self.summary.duplicates += duplicates;
+        self.summary.consumed += applied + duplicates + counts.rejected.values().sum::<u64>();
+        for ((_, reason), n) in &counts.rejected {
+            *self.summary.rejected.entry(reason.code()).or_default() += n;
+        }
+    }
+
+    /// Waits for the consumer to have left the group, notes what is published, and sums up.
+    async fn finish(mut self) -> anyhow::Result<Summary> {
+        let published = Arc::clone(&self.publisher.published);
+        let IntakeHandle { consumer, thread, .. } = self.intake;
+        // Closing a consumer may hang, so it gets a deadline; the process ends it then.
+        let close = tokio::task::spawn_blocking(move || {
+            let ended = thread.join();
+            drop(consumer);
+            ended
+        });
+        if let Ok(ended) = tokio::time::timeout(self.shutdown_deadline, close).await {
+            ended?.map_err(|_| anyhow::anyhow!("the polling thread panicked"))?;
+        } else {
+            tracing::warn!("the consumer did not close in time");
+        }
+        let published = published.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(writer) = self.database.connected() {
+            writer.note_published(&published).await?;
+        }
+        if let Some(first) = self.first_received {
+            let idle = Duration::from_secs_f64(self.metrics.seconds_since_progress());
+            self.summary.seconds = first.elapsed().saturating_sub(idle).as_secs_f64();
+        }
+        Ok(self.summary)
+    }
+}
+
+/// What is tried next when the database refuses a part for its data: its halves, the first one first; or the single
+/// record, rejected.
+fn bisect(received: &mut Received, part: Range<usize>, detail: &str) -> Vec<Range<usize>> {
+    if part.len() > 1 {
+        let middle = part.start + part.len() / 2;
+        return vec![middle..part.end, part.start..middle];
+    }
+    tracing::warn!("the database refuses a record: {detail}");
+    received.records.refuse(part.start, detail);
+    vec![part]
+}
+
+fn rules(config: &Config) -> Rules {
+    Rules {
+        currency: config.business.currency.clone(),
+        now: clock::now(),
+        limits: Limits { value_bytes: config.processor.event_max_bytes, ..Limits::default() },
+    }
+}
+
+/// Waits longer from time to time: 10 ms at first, 2 s at most.
+#[derive(Default)]
+struct Backoff(u32);
+
+impl Backoff {
+    async fn wait(&mut self) {
+        let wait = Duration::from_millis(10 << self.0.min(8)).min(Duration::from_secs(2));
+        self.0 += 1;
+        tokio::time::sleep(wait).await;
+    }
+}
