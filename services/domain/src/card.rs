@@ -125,7 +125,8 @@ fn character(value: &[u8], at: usize) -> (Kind, usize) {
     };
     match value[at..] {
         [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => {
-            let code = std::str::from_utf8(&[a, b, c, d]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
+            let code =
+                std::str::from_utf8(&[a, b, c, d]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
             (code.map_or(Kind::Other, of), 6)
         }
         [b'\\', b'b' | b'f' | b'n' | b'r' | b't' | b'"' | b'\\' | b'/', ..] => (Kind::Other, 2),
@@ -145,8 +146,8 @@ struct Digit {
 #[derive(Debug)]
 struct Run {
     digits: Vec<Digit>,
-    /// Where each group starts in `digits`; the first is 0.
-    groups: Vec<usize>,
+    /// Which of `digits` stand together without a space or dash.
+    groups: Vec<Range<usize>>,
     /// What stands before: the nearer character last.
     before: [Kind; 2],
     after: Kind,
@@ -178,14 +179,16 @@ fn runs(value: &[u8]) -> impl Iterator<Item = Run> + '_ {
 
 /// The run that starts at `start`, and where its last digit ends.
 fn run_from(value: &[u8], start: usize, before: [Kind; 2]) -> (Run, usize) {
-    let mut run = Run { digits: Vec::new(), groups: vec![0], before, after: Kind::Other };
+    let mut run = Run { digits: Vec::new(), groups: Vec::new(), before, after: Kind::Other };
     let (mut at, mut end, mut separated) = (start, start, false);
     while at < value.len() {
         let (kind, length) = character(value, at);
         match kind {
             Kind::Digit(digit) => {
-                if separated {
-                    run.groups.push(run.digits.len());
+                let place = run.digits.len();
+                match run.groups.last_mut() {
+                    Some(group) if !separated => group.end = place + 1,
+                    _ => run.groups.push(place..place + 1),
                 }
                 separated = false;
                 run.digits.push(Digit { digit, at: at..at + length });
@@ -208,56 +211,53 @@ impl Run {
         if self.before[1] == Kind::Letter || self.after == Kind::Letter || self.touches_uuid(value) {
             return;
         }
-        let mut first = 0;
-        while first < self.groups.len() {
-            let Some(next) = self.card_from(first) else {
+        let mut groups = self.groups.clone();
+        let (mut row, mut first) = (0, 0);
+        while first < groups.len() {
+            let Some(last) = self.card_from(&groups[row..], first - row).map(|last| last + row) else {
                 first += 1;
                 continue;
             };
-            let card = &self.digits[self.groups[first]..self.group_end(next - 1)];
-            hidden.extend(card[..card.len() - SHOWN_DIGITS].iter().map(|digit| digit.at.clone()));
-            first = next;
+            // The stars part the row: what stood before the card is a row of its own, and so are the digits that stay
+            // with what follows.
+            let card = groups[first].start..groups[last].end;
+            for part in [groups[row].start..card.start, card.clone()] {
+                if self.is_card(part.clone()) {
+                    let hide = &self.digits[part.start..part.end - SHOWN_DIGITS];
+                    hidden.extend(hide.iter().map(|digit| digit.at.clone()));
+                }
+            }
+            groups[last].start = card.end - SHOWN_DIGITS;
+            (row, first) = (last, last);
         }
     }
 
-    /// The group after the longest card number that starts with group `first`.
-    fn card_from(&self, first: usize) -> Option<usize> {
-        let start = self.groups[first];
-        let in_reach = (first..self.groups.len())
-            .take_while(|&last| self.group_end(last) - start <= MOST_DIGITS)
-            .map(|last| last + 1);
-        let mut found = None;
-        for next in in_reach {
-            let whole = first == 0 && next == self.groups.len();
-            if !whole && self.group_end(next - 1) - self.groups[next - 1] < LEAST_GROUP_DIGITS {
-                // No longer part ends well either, but for the whole row.
-                if first != 0 {
-                    break;
-                }
-                continue;
+    /// The last group of the longest card number that starts with group `first` of a row.
+    fn card_from(&self, row: &[Range<usize>], first: usize) -> Option<usize> {
+        let start = row[first].start;
+        let (mut all_long, mut found) = (true, None);
+        for (last, group) in row.iter().enumerate().skip(first) {
+            if group.end - start > MOST_DIGITS {
+                break;
             }
-            if (whole || self.long_groups(first..next)) && self.is_card(start..self.group_end(next - 1)) {
-                found = Some(next);
+            all_long &= group.len() >= LEAST_GROUP_DIGITS;
+            let whole = first == 0 && last + 1 == row.len();
+            if (whole || all_long) && self.is_card(start..group.end) {
+                found = Some(last);
             }
         }
         found
     }
 
-    fn long_groups(&self, mut groups: Range<usize>) -> bool {
-        groups.all(|group| self.group_end(group) - self.groups[group] >= LEAST_GROUP_DIGITS)
-    }
-
-    fn group_end(&self, group: usize) -> usize {
-        self.groups.get(group + 1).copied().unwrap_or(self.digits.len())
-    }
-
     fn is_card(&self, range: Range<usize>) -> bool {
+        if !(LEAST_DIGITS..=MOST_DIGITS).contains(&range.len()) {
+            return false;
+        }
         let leads = range.start == 0;
         let digits = &self.digits[range];
         let fraction = leads && self.before[1] == Kind::Dot && matches!(self.before[0], Kind::Digit(_));
         let phone = leads && self.before[1] == Kind::Plus && digits.len() <= MOST_PHONE_DIGITS;
-        (LEAST_DIGITS..=MOST_DIGITS).contains(&digits.len())
-            && matches!(digits[0].digit, 2..=6)
+        matches!(digits[0].digit, 2..=6)
             && !fraction
             && !phone
             && digits.iter().any(|other| other.digit != digits[0].digit)
@@ -298,7 +298,8 @@ fn luhn(digits: &[Digit]) -> bool {
 /// Where the values of ids, article codes and times stand, if `value` is JSON at all.
 fn spared_values(value: &[u8]) -> Vec<Range<usize>> {
     let mut spared = Vec::new();
-    let is_json = std::str::from_utf8(value).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
+    let is_json =
+        std::str::from_utf8(value).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok());
     if !is_json {
         return spared;
     }

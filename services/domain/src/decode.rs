@@ -91,17 +91,21 @@ impl Wrong {
     fn into_reject(self, value: &[u8], limits: &Limits) -> Reject {
         // Beyond the limit the value is not parsed at all, not even for its id.
         let event_id = if value.len() <= limits.value_bytes { event_id_of(value) } else { None };
-        Reject::new(self.reason, card::masked(&self.detail), event_id)
+        Reject::new(self.reason, self.detail, event_id)
     }
 }
 
 /// The checks that need no parser.
 fn admit<'v>(value: &'v [u8], limits: &Limits) -> Result<&'v str, Wrong> {
     if value.is_empty() {
-        return Err(Wrong::new(Reason::MalformedJson, "the value is missing or empty; it must be a JSON object"));
+        return Err(Wrong::new(
+            Reason::MalformedJson,
+            "the value is missing or empty; it must be a JSON object",
+        ));
     }
     if value.len() > limits.value_bytes {
-        let detail = format!("the value has {} bytes; at most {} are allowed", value.len(), limits.value_bytes);
+        let detail =
+            format!("the value has {} bytes; at most {} are allowed", value.len(), limits.value_bytes);
         return Err(Wrong::new(Reason::TooLarge, detail));
     }
     let text = std::str::from_utf8(value).map_err(|e| {

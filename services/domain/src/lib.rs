@@ -11,6 +11,7 @@ pub mod event;
 pub mod fold;
 pub mod money;
 pub mod reason;
+pub mod schema;
 pub mod stock;
 pub mod update;
 
@@ -18,4 +19,4 @@ pub use catalogue::{Catalogue, Product, ProductKind};
 pub use event::{Body, Event, Source};
 pub use money::Money;
 pub use reason::{Reason, Reject};
-pub use stock::{StockKey, StockStatus};
+pub use stock::{StockStatus};

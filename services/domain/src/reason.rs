@@ -94,10 +94,10 @@ pub struct Reject {
 pub const DETAIL_LIMIT: usize = 512;
 
 impl Reject {
-    /// A rejection; the detail is cut to [`DETAIL_LIMIT`] and freed of control characters.
+    /// A rejection; the detail is freed of card numbers and control characters and cut to [`DETAIL_LIMIT`].
     pub fn new(reason: Reason, detail: impl AsRef<str>, event_id: Option<Uuid>) -> Reject {
         let mut clean = String::new();
-        for c in detail.as_ref().chars() {
+        for c in crate::card::masked(detail.as_ref()).chars() {
             let c = if c.is_control() { '\u{fffd}' } else { c };
             if clean.len() + c.len_utf8() > DETAIL_LIMIT {
                 break;

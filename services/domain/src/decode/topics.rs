@@ -1,7 +1,9 @@
 //! What the record of each topic means.
 
 use super::field::{self, At, Sign};
-use super::wire::{Object, OnlineOrder, OrderType, RestockLine, RestockType, SaleLine, SaleType, StoreSale, SupplierRestock};
+use super::wire::{
+    Object, OnlineOrder, OrderType, RestockLine, RestockType, SaleLine, SaleType, StoreSale, SupplierRestock,
+};
 use super::{Rules, Wrong, parse};
 use crate::event::{Body, Event, Item, OrderStatus, Restock, RestockItem, RestockKind, Return, Sale, Source};
 use crate::{Money, Reason};
@@ -36,7 +38,11 @@ fn online_order(wire: &OnlineOrder<'_>, rules: &Rules) -> Result<Event, Wrong> {
             user_id: user()?,
             location_id: location()?,
             payment_method: payment_method(wire.payment_method, rules)?,
-            shipping_address: field::optional_address(wire.shipping_address, At::top("shipping_address"), limits)?,
+            shipping_address: field::optional_address(
+                wire.shipping_address,
+                At::top("shipping_address"),
+                limits,
+            )?,
             stated_value: field::optional_amount(wire.order_value, At::top("order_value"))?,
             items: sale_items(wire.items, rules)?,
         }),

@@ -21,6 +21,10 @@ type Raw<'a> = Option<&'a RawValue>;
 /// Key of the record: order_id. Unknown fields are allowed.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(title = "online_orders")]
+#[schemars(extend(
+    "if" = { "properties": { "type": { "enum": ["shipped", "delivered", "cancelled"] } }, "required": ["type"] },
+    "else" = { "properties": { "items": { "type": "array" } }, "required": ["items"] },
+))]
 pub struct OnlineOrder<'a> {
     /// Its identity: the same event_id is applied once, whichever topic it comes by. Version 7 is advised.
     #[serde(borrow)]
@@ -127,6 +131,10 @@ pub struct StoreSale<'a> {
 /// Key of the record: restock_id. Unknown fields are allowed.
 #[derive(Deserialize, JsonSchema)]
 #[schemars(title = "supplier_restocks")]
+#[schemars(extend(
+    "if" = { "properties": { "type": { "const": "adjustment" } }, "required": ["type"] },
+    "else" = { "properties": { "items": { "items": { "properties": { "quantity": { "minimum": 1 } } } } } },
+))]
 pub struct SupplierRestock<'a> {
     /// Its identity: the same event_id is applied once, whichever topic it comes by. Version 7 is advised.
     #[serde(borrow)]
@@ -267,7 +275,7 @@ macro_rules! kinds {
     )*};
 }
 
-// The figures are those of `Limits::default()` and `money::MAX_UNITS`; `tests/decode_schema.rs` holds them together.
+// The figures are those of `Limits::default()` and `money::MAX_UNITS`; `tests/decode_docs.rs` holds them together.
 kinds! {
     EventId = { "type": "string", "format": "uuid" },
     Id = { "type": ["string", "integer"], "minLength": 1, "maxLength": 256 },
@@ -282,7 +290,8 @@ kinds! {
         "pattern": r"^[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?$",
         "minimum": 0,
         "maximum": 1_000_000_000_000_i64,
-        "multipleOf": 0.0001,
+        // No `multipleOf`: many validators would test it with binary floats and refuse 2.55.
+        "$comment": "Read digit by digit, never as a binary float; at most 4 decimals.",
     },
 }
 
