@@ -45,12 +45,14 @@ async fn make(parts: &Parts, java: &Java, archive: &Path) -> Result<()> {
         .tempdir_in(&parts.dir)
         .map_err(DevstackError::file("create a directory in", &parts.dir))?;
     let fresh = work.path().join("archive.jsa");
-    train(parts, java, work.path(), &fresh).await?;
+    // The watchdog removes the directory when it is let go, so it is kept until the archive is out of it.
+    let guard = Arc::new(Guard::start(Some(work.path()))?);
+    train(parts, java, work.path(), &fresh, Arc::clone(&guard)).await?;
     fs::rename(&fresh, archive).map_err(DevstackError::file("move into place", archive))
 }
 
 /// Runs a node from start to orderly end; the JVM then writes down the classes it loaded.
-async fn train(parts: &Parts, java: &Java, work: &Path, archive: &Path) -> Result<()> {
+async fn train(parts: &Parts, java: &Java, work: &Path, archive: &Path, guard: Arc<Guard>) -> Result<()> {
     let ports = [NodePorts { broker: ports::claim(None)?, controller: ports::claim(None)? }];
     let cluster = Cluster {
         java: java.clone(),
@@ -62,7 +64,7 @@ async fn train(parts: &Parts, java: &Java, work: &Path, archive: &Path) -> Resul
         voters: voters(&ports),
         nodes: 1,
         settings: Vec::new(),
-        guard: Arc::new(Guard::start(Some(work))?),
+        guard,
     };
     let [ports] = ports;
     let mut node = KafkaNode::new(1, work.join("kafka-1"), ports, cluster);

@@ -17,7 +17,7 @@ use crate::ports::Port;
 use crate::process::ProcessId;
 use crate::{DevstackError, Result};
 
-const READY_PATIENCE: Duration = Duration::from_secs(90);
+const READY_PATIENCE: Duration = Duration::from_mins(2);
 const STOP_PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(20);
 

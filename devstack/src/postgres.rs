@@ -18,7 +18,7 @@ use crate::{DevstackError, Parts, Result};
 
 /// The superuser, and the database that is made first.
 pub(crate) const NAME: &str = "stocktide";
-const READY_PATIENCE: Duration = Duration::from_mins(1);
+const READY_PATIENCE: Duration = Duration::from_mins(2);
 const STOP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Everything that is not a default. `port` and the socket's directory are added per stack.
