@@ -84,16 +84,23 @@ fn hidden_digits(value: &[u8], spare_keyed: bool) -> Vec<Range<usize>> {
 /// at least 13 bytes: so it is enough to look at two bytes in every twelve, and closer only where they fit.
 fn suspicious(value: &[u8]) -> bool {
     const STRIDE: usize = LEAST_DIGITS - 1;
-    let fits = |byte: &u8| byte.is_ascii_digit() || matches!(byte, b' ' | b'-');
+    let part = |byte: u8| PARTS[usize::from(byte)];
+    let fits = |byte: u8| part(byte) != 0;
     let mut at = 0;
-    while let Some([first, second]) = value.get(at..at + 2) {
-        if !(fits(first) && fits(second) && (first.is_ascii_digit() || second.is_ascii_digit())) {
+    while let Some(&[first, second]) = value.get(at..at + 2) {
+        if part(first) + part(second) < DIGIT + SEPARATOR {
             at += STRIDE;
             continue;
         }
-        let start = value[..at].iter().rposition(|byte| !fits(byte)).map_or(0, |before| before + 1);
-        let end = value[at..].iter().position(|byte| !fits(byte)).map_or(value.len(), |length| at + length);
-        if value[start..end].iter().filter(|byte| byte.is_ascii_digit()).count() >= LEAST_DIGITS {
+        let (mut start, mut end) = (at, at + 2);
+        while start > 0 && fits(value[start - 1]) {
+            start -= 1;
+        }
+        while end < value.len() && fits(value[end]) {
+            end += 1;
+        }
+        let enough = || value[start..end].iter().filter(|byte| byte.is_ascii_digit()).count() >= LEAST_DIGITS;
+        if end - start >= LEAST_DIGITS && enough() {
             return true;
         }
         at = end;
@@ -101,6 +108,22 @@ fn suspicious(value: &[u8]) -> bool {
     // A digit, space or dash may be written as an escape: 0030 to 0039, 0020, 002d.
     value.contains(&b'\\') && value.windows(5).any(|w| matches!(w, [b'\\', b'u', b'0', b'0', b'2' | b'3']))
 }
+
+const SEPARATOR: u8 = 1;
+const DIGIT: u8 = 2;
+
+/// What a byte may be in a card number, or 0.
+static PARTS: [u8; 256] = {
+    let mut parts = [0; 256];
+    parts[b' ' as usize] = SEPARATOR;
+    parts[b'-' as usize] = SEPARATOR;
+    let mut digit = b'0';
+    while digit <= b'9' {
+        parts[digit as usize] = DIGIT;
+        digit += 1;
+    }
+    parts
+};
 
 /// What a character is to this search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

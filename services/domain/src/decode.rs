@@ -125,8 +125,8 @@ fn admit<'v>(value: &'v [u8], limits: &Limits) -> Result<&'v str, Wrong> {
 
 /// Whether more than `depth` objects and arrays lie inside one another.
 fn deeper_than(value: &[u8], depth: usize) -> bool {
-    // Few brackets cannot nest deeply, and counting them takes no branches: that settles nearly every record.
-    if value.iter().filter(|&&b| b == b'{' || b == b'[').count() <= depth {
+    // Few brackets cannot nest deeply: that settles nearly every record.
+    if opening_brackets(value) <= depth {
         return false;
     }
     let (mut level, mut in_string, mut escaped) = (0_usize, false, false);
@@ -151,6 +151,13 @@ fn deeper_than(value: &[u8], depth: usize) -> bool {
         }
     }
     false
+}
+
+fn opening_brackets(value: &[u8]) -> usize {
+    // `[` and `{` differ in one bit. Counted in bytes, in pieces too short to overflow one: the compiler makes vector
+    // instructions of that.
+    let count = |piece: &[u8]| piece.iter().map(|byte| u8::from(byte | 0x20 == b'{')).sum::<u8>();
+    value.chunks(192).map(|piece| usize::from(count(piece))).sum()
 }
 
 /// Parses a record as the wire type of its topic.

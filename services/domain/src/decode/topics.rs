@@ -126,8 +126,9 @@ fn payment_method(raw: Raw<'_>, rules: &Rules) -> Result<Option<String>, Wrong> 
 fn sale_items(raw: Raw<'_>, rules: &Rules) -> Result<Vec<Item>, Wrong> {
     let limits = &rules.limits;
     let mut value = Value::new("price_per_unit");
-    let mut items = Vec::new();
-    for (line, Object(wire)) in field::lines::<SaleLine<'_>>(raw, limits)?.into_iter().enumerate() {
+    let lines = field::lines::<SaleLine<'_>>(raw, limits)?;
+    let mut items = Vec::with_capacity(lines.len());
+    for (line, Object(wire)) in lines.into_iter().enumerate() {
         let item = Item {
             product_id: field::id(wire.product_id, At::line(line, "product_id"), limits)?,
             quantity: field::quantity(wire.quantity, At::line(line, "quantity"), Sign::Positive, limits)?,
@@ -142,8 +143,9 @@ fn sale_items(raw: Raw<'_>, rules: &Rules) -> Result<Vec<Item>, Wrong> {
 fn restock_items(raw: Raw<'_>, sign: Sign, rules: &Rules) -> Result<Vec<RestockItem>, Wrong> {
     let limits = &rules.limits;
     let mut value = Value::new("unit_cost");
-    let mut items = Vec::new();
-    for (line, Object(wire)) in field::lines::<RestockLine<'_>>(raw, limits)?.into_iter().enumerate() {
+    let lines = field::lines::<RestockLine<'_>>(raw, limits)?;
+    let mut items = Vec::with_capacity(lines.len());
+    for (line, Object(wire)) in lines.into_iter().enumerate() {
         let item = RestockItem {
             product_id: field::id(wire.product_id, At::line(line, "product_id"), limits)?,
             quantity: field::quantity(wire.quantity, At::line(line, "quantity"), sign, limits)?,
