@@ -1,7 +1,10 @@
 //! The schema, brought up to date, and what of the configuration is fixed with it.
 
+use std::str::FromStr;
+
 use sqlx::migrate::Migrator;
-use sqlx::{Connection, PgConnection, Row};
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{PgConnection, PgPool, Row};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
@@ -44,15 +47,16 @@ pub enum MigrateError {
 /// # Errors
 /// [`MigrateError`]; what had been applied before stays.
 pub async fn run(url: &str, currency: &str, timezone: &str) -> Result<Migrated, MigrateError> {
-    let mut connection = PgConnection::connect(url).await?;
     // "already exists, skipping" is no news to anybody.
-    sqlx::query("SET client_min_messages = warning").execute(&mut connection).await?;
-    check_server(&mut connection).await?;
-    let before = versions(&mut connection).await?;
-    MIGRATIONS.run(&mut connection).await?;
-    let is_new = settle_installation(&mut connection, currency, timezone).await?;
-    make_log_partitions(&mut connection).await?;
-    connection.close().await?;
+    let options = PgConnectOptions::from_str(url)?.options([("client_min_messages", "warning")]);
+    // The migrator takes its lock and does its work on one connection; a pool, because its future is Send with one only.
+    let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
+    check_server(&mut *pool.acquire().await?).await?;
+    let before = versions(&pool).await?;
+    MIGRATIONS.run(&pool).await?;
+    let is_new = settle_installation(&pool, currency, timezone).await?;
+    make_log_partitions(&pool).await?;
+    pool.close().await;
     let applied = MIGRATIONS.iter().filter(|m| !before.contains(&m.version));
     Ok(Migrated { applied: applied.map(|m| format!("{:04} {}", m.version, m.description)).collect(), is_new })
 }
@@ -89,27 +93,23 @@ pub(crate) fn unfit(version: i32, synchronous_commit: &str, fsync: &str) -> Opti
     }
 }
 
-async fn versions(connection: &mut PgConnection) -> Result<Vec<i64>, sqlx::Error> {
+async fn versions(pool: &PgPool) -> Result<Vec<i64>, sqlx::Error> {
     let is_there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_one(&mut *connection)
+        .fetch_one(pool)
         .await?;
     if !is_there {
         return Ok(Vec::new());
     }
-    sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(connection).await
+    sqlx::query_scalar("SELECT version FROM _sqlx_migrations WHERE success").fetch_all(pool).await
 }
 
-async fn settle_installation(
-    connection: &mut PgConnection,
-    currency: &str,
-    timezone: &str,
-) -> Result<bool, MigrateError> {
+async fn settle_installation(pool: &PgPool, currency: &str, timezone: &str) -> Result<bool, MigrateError> {
     let written = sqlx::query("INSERT INTO installation (currency, timezone) VALUES ($1, $2) ON CONFLICT DO NOTHING")
         .bind(currency)
         .bind(timezone)
-        .execute(&mut *connection)
+        .execute(pool)
         .await?;
-    let row = sqlx::query("SELECT currency, timezone FROM installation").fetch_one(connection).await?;
+    let row = sqlx::query("SELECT currency, timezone FROM installation").fetch_one(pool).await?;
     let settled: [(&'static str, &str, String); 2] = [
         ("business.currency", currency, row.try_get(0)?),
         ("business.timezone", timezone, row.try_get(1)?),
@@ -122,13 +122,13 @@ async fn settle_installation(
     Ok(written.rows_affected() == 1)
 }
 
-async fn make_log_partitions(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+async fn make_log_partitions(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query(
         "SELECT ensure_events_log_partition(
              date_trunc('month', now() AT TIME ZONE 'UTC') AT TIME ZONE 'UTC' + ahead * interval '1 month')
          FROM generate_series(0, 2) AS ahead",
     )
-    .execute(connection)
+    .execute(pool)
     .await?;
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::hash::Hash;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use stocktide_domain::ProductKind;
 use stocktide_domain::decode::Limits;
 
@@ -99,17 +99,17 @@ impl Found {
         self.keys(STOCK, &files.stock, |row| (row.line, key(row)), |(product, location)| {
             format!("product_id {product:?} at location_id {location:?}")
         });
-        let services: FxHashMap<&str, ()> = files
+        let services: FxHashSet<&str> = files
             .products
             .iter()
             .filter(|p| p.kind == ProductKind::Service)
-            .map(|p| (p.product_id.as_str(), ()))
+            .map(|p| p.product_id.as_str())
             .collect();
         for row in &files.stock {
             self.note(STOCK, row.line, id("product_id", &row.product_id));
             self.note(STOCK, row.line, id("location_id", &row.location_id));
             self.note(STOCK, row.line, units("quantity", row.quantity));
-            if services.contains_key(row.product_id.as_str()) {
+            if services.contains(row.product_id.as_str()) {
                 self.note(STOCK, row.line, Err(service_with_stock(&row.product_id)));
             }
         }

@@ -46,8 +46,8 @@ pub fn read_dir(dir: &Path) -> Result<CatalogueFiles, Vec<Refusal>> {
     let [products, suppliers, locations, stock] = &TABLES;
     let absent = &mut files.absent;
     files.products = read(dir, products, Absence::Refused, product, absent, &mut refusals);
-    files.suppliers = read(dir, suppliers, Absence::Allowed, supplier, absent, &mut refusals);
-    files.locations = read(dir, locations, Absence::Refused, location, absent, &mut refusals);
+    files.suppliers = read(dir, suppliers, Absence::Allowed, |row| Ok(supplier(row)), absent, &mut refusals);
+    files.locations = read(dir, locations, Absence::Refused, |row| Ok(location(row)), absent, &mut refusals);
     files.stock = read(dir, stock, Absence::Allowed, stock_row, absent, &mut refusals);
     if refusals.is_empty() {
         refusals = check::check(&files);
@@ -194,23 +194,23 @@ fn product(row: &Fields) -> Result<ProductRow, String> {
     })
 }
 
-fn supplier(row: &Fields) -> Result<SupplierRow, String> {
-    Ok(SupplierRow {
+fn supplier(row: &Fields) -> SupplierRow {
+    SupplierRow {
         line: row.line,
         supplier_id: row.text("supplier_id"),
         name: row.text("name"),
         contact: row.text("contact"),
-    })
+    }
 }
 
-fn location(row: &Fields) -> Result<LocationRow, String> {
-    Ok(LocationRow {
+fn location(row: &Fields) -> LocationRow {
+    LocationRow {
         line: row.line,
         location_id: row.text("location_id"),
         name: row.text("name"),
         kind: row.text("kind"),
         timezone: row.text("timezone"),
-    })
+    }
 }
 
 fn stock_row(row: &Fields) -> Result<StockRow, String> {
