@@ -1,0 +1,346 @@
+//! Reads the facts from PostgreSQL, all from one snapshot: what is written meanwhile does not show.
+
+use anyhow::Context;
+use chrono::{DateTime, NaiveDate, Utc};
+use futures_util::TryStreamExt;
+use sqlx::postgres::{PgConnection, PgRow};
+use sqlx::{Connection, Executor, Row};
+use uuid::Uuid;
+
+use crate::amount;
+use crate::digest::Digest;
+use crate::facts::{
+    Coordinates, Facts, Header, Line, LineKind, LogRow, Month, OrderStatus, Progress, Rejection, Slot,
+    Source, StockResult, StockRow, StockStatus, User,
+};
+use crate::names::Name;
+
+/// A transaction that sees the database as it was at its start.
+pub struct Snapshot {
+    connection: PgConnection,
+}
+
+type Rows<T> = anyhow::Result<T>;
+
+impl Snapshot {
+    /// Opens a snapshot.
+    ///
+    /// # Errors
+    /// The database cannot be reached.
+    pub async fn open(url: &str) -> Rows<Snapshot> {
+        let mut connection = PgConnection::connect(url).await.context("cannot connect to the database")?;
+        // It waits for Kafka with the snapshot open, and its queries may take long.
+        connection
+            .execute(
+                "SET application_name = 'stocktide-verify'; SET timezone = 'UTC'; SET statement_timeout = 0;
+                 SET idle_in_transaction_session_timeout = 0; SET jit = off;
+                 BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY",
+            )
+            .await?;
+        Ok(Snapshot { connection })
+    }
+
+    /// The installation and how far its partitions are; this is the moment at which the snapshot is taken.
+    ///
+    /// # Errors
+    /// The schema is missing, or the database fails.
+    pub async fn progress(&mut self) -> Rows<Facts> {
+        let timezone: Option<String> = sqlx::query_scalar("SELECT timezone FROM installation")
+            .fetch_optional(&mut self.connection)
+            .await
+            .context("the schema is not there: run `stocktide migrate`")?;
+        let timezone = timezone.context("the installation is not set up: run `stocktide migrate`")?;
+        let mut facts =
+            Facts::new(timezone.parse().map_err(|e| anyhow::anyhow!("timezone {timezone}: {e}"))?);
+        let sql = "SELECT topic, partition, start_offset, next_offset, published_offset, log_floor, applied, duplicates,
+                          rejected, parked
+                   FROM partition_progress ORDER BY topic, partition";
+        for row in sqlx::query(sql).fetch_all(&mut self.connection).await? {
+            let slot = facts.slot(row.try_get(0)?, row.try_get(1)?);
+            let progress = Progress {
+                start_offset: row.try_get(2)?,
+                next_offset: row.try_get(3)?,
+                published_offset: row.try_get(4)?,
+                log_floor: row.try_get(5)?,
+                applied: row.try_get(6)?,
+                duplicates: row.try_get(7)?,
+                rejected: row.try_get(8)?,
+                parked: row.try_get(9)?,
+            };
+            if let Some(partition) = facts.partitions.get_mut(usize::from(slot.0)) {
+                partition.progress = Some(progress);
+            }
+        }
+        Ok(facts)
+    }
+
+    /// Everything else.
+    ///
+    /// # Errors
+    /// The database fails, or holds what the schema does not allow.
+    pub async fn load(&mut self, facts: &mut Facts) -> Rows<()> {
+        self.log(facts).await.context("events_log")?;
+        facts.applied = sqlx::query_scalar("SELECT event_id FROM applied_events")
+            .fetch_all(&mut self.connection)
+            .await
+            .context("applied_events")?;
+        self.lines(facts).await?;
+        self.headers(facts).await.context("order_headers")?;
+        self.stock(facts).await.context("inventory")?;
+        self.months(facts).await.context("sales_by_month")?;
+        self.users(facts).await.context("user_stats")?;
+        facts.sort();
+        Ok(())
+    }
+
+    async fn log(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql = r#"SELECT topic, partition, "offset", status = 'applied', event_id, sha256(raw_event), redacted, processed_at,
+                            reason, record_key, header_names, header_values
+                     FROM events_log"#;
+        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            let at = coordinates(facts, &row, 0)?;
+            let log = LogRow {
+                at,
+                applied: row.try_get(3)?,
+                event: row.try_get(4)?,
+                value: row.try_get::<Option<&[u8]>, _>(5)?.map(Digest::from_sha256),
+                redacted: row.try_get(6)?,
+                processed_at: micros(&row, 7)?,
+            };
+            if !log.applied {
+                let reason = name(facts, &row, 8)?;
+                facts.rejections.insert(at, rejection(reason, &row)?);
+            }
+            facts.log.push(log);
+        }
+        Ok(())
+    }
+
+    async fn lines(&mut self, facts: &mut Facts) -> Rows<()> {
+        // Both with the same columns, so that one reader does.
+        let orders = r#"SELECT source, partition, "offset", event_id, kind, line_no, order_id, original_id, user_id, product_id,
+                   location_id, quantity, (unit_price * 10000)::bigint, "timestamp", processed_at, delta, quantity_after,
+                   version, stock_status
+            FROM orders"#;
+        let restocks = r#"SELECT source, partition, "offset", event_id, kind, line_no, restock_id, NULL::text, supplier_id,
+                   product_id, location_id, quantity, (unit_cost * 10000)::bigint, "timestamp", processed_at, delta,
+                   quantity_after, version, stock_status
+            FROM restock_lines"#;
+        for (table, sql) in [("orders", orders), ("restock_lines", restocks)] {
+            let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+            while let Some(row) = rows.try_next().await.context(table)? {
+                let line = line(facts, &row).context(table)?;
+                facts.lines.push(line);
+            }
+        }
+        Ok(())
+    }
+
+    async fn headers(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql = "SELECT source, order_id, user_id, location_id, shipping_address, payment_method,
+                          (stated_value * 10000)::bigint, (order_value * 10000)::bigint, value_mismatch, status, ordered_at,
+                          event_id
+                   FROM order_headers";
+        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        let digest = |text: Option<&str>| text.map(|text| Digest::of(text.as_bytes()));
+        while let Some(row) = rows.try_next().await? {
+            let (source, status): (&str, &str) = (row.try_get(0)?, row.try_get(9)?);
+            let header = Header {
+                source: Source::of_topic(source).with_context(|| format!("source {source:?}"))?,
+                order: facts.names.intern(row.try_get(1)?),
+                user: name(facts, &row, 2)?,
+                location: facts.names.intern(row.try_get(3)?),
+                address: digest(row.try_get(4)?),
+                payment_method: digest(row.try_get(5)?),
+                stated_value: row.try_get(6)?,
+                order_value: row.try_get(7)?,
+                value_mismatch: row.try_get(8)?,
+                status: OrderStatus::of_name(status).with_context(|| format!("status {status:?}"))?,
+                ordered_at: micros(&row, 10)?,
+                event: row.try_get(11)?,
+            };
+            facts.add_header(header);
+        }
+        Ok(())
+    }
+
+    async fn stock(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql = "SELECT product_id, location_id, quantity_on_hand, version, opening_quantity FROM inventory
+                   ORDER BY product_id, location_id";
+        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            facts.stock.push(StockRow {
+                product: facts.names.intern(row.try_get(0)?),
+                location: facts.names.intern(row.try_get(1)?),
+                on_hand: row.try_get(2)?,
+                version: row.try_get(3)?,
+                opening: row.try_get(4)?,
+            });
+        }
+        Ok(())
+    }
+
+    async fn months(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql =
+            "SELECT month, topic, partition, orders, units, gross::text, cancelled_orders, cancelled_units,
+                          cancelled_value::text, returns, returned_units, returned_value::text
+                   FROM sales_by_month";
+        for row in sqlx::query(sql).fetch_all(&mut self.connection).await? {
+            let month = Month {
+                orders: row.try_get(3)?,
+                units: row.try_get(4)?,
+                gross: money(&row, 5)?,
+                cancelled_orders: row.try_get(6)?,
+                cancelled_units: row.try_get(7)?,
+                cancelled_value: money(&row, 8)?,
+                returns: row.try_get(9)?,
+                returned_units: row.try_get(10)?,
+                returned_value: money(&row, 11)?,
+            };
+            let slot = facts.slot(row.try_get(1)?, row.try_get(2)?);
+            facts.months.insert((row.try_get::<NaiveDate, _>(0)?, slot), month);
+        }
+        Ok(())
+    }
+
+    async fn users(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql = "SELECT user_id, orders, units, gross::text, cancelled_orders, cancelled_value::text, returned_value::text,
+                          first_order_at, last_order_at
+                   FROM user_stats";
+        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            let moment = |column| {
+                row.try_get::<Option<DateTime<Utc>>, _>(column).map(|at| at.map(|at| at.timestamp_micros()))
+            };
+            let user = User {
+                orders: row.try_get(1)?,
+                units: row.try_get(2)?,
+                gross: money(&row, 3)?,
+                cancelled_orders: row.try_get(4)?,
+                cancelled_value: money(&row, 5)?,
+                returned_value: money(&row, 6)?,
+                first_order_at: moment(7)?,
+                last_order_at: moment(8)?,
+            };
+            let name = facts.names.intern(row.try_get(0)?);
+            facts.users.insert(name, user);
+        }
+        Ok(())
+    }
+
+    /// The applied records of a partition below an offset, from the log: their topic has them no more.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn applied_below(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        mut each: impl FnMut(i64, &[u8]),
+    ) -> Rows<()> {
+        let sql = r#"SELECT "offset", raw_event FROM events_log
+                     WHERE topic = $1 AND partition = $2 AND "offset" < $3 AND status = 'applied' AND raw_event IS NOT NULL"#;
+        let query = sqlx::query(sql).bind(topic).bind(partition).bind(offset);
+        let mut rows = query.fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            each(row.try_get(0)?, row.try_get(1)?);
+        }
+        Ok(())
+    }
+
+    /// The digest of the first bytes of a record in the log, and its whole length.
+    ///
+    /// # Errors
+    /// The database fails.
+    pub async fn beginning(
+        &mut self,
+        facts: &Facts,
+        at: Coordinates,
+        bytes: i64,
+    ) -> Rows<(Option<Digest>, i64)> {
+        let Some(partition) = facts.partition(at.slot) else { return Ok((None, 0)) };
+        let sql = r#"SELECT sha256(substring(raw_event for $4)), length(raw_event)::bigint FROM events_log
+                     WHERE topic = $1 AND partition = $2 AND "offset" = $3"#;
+        let bytes = i32::try_from(bytes).unwrap_or(i32::MAX);
+        let query =
+            sqlx::query(sql).bind(&partition.topic).bind(partition.partition).bind(at.offset).bind(bytes);
+        let Some(row) = query.fetch_optional(&mut self.connection).await? else { return Ok((None, 0)) };
+        let hash = row.try_get::<Option<&[u8]>, _>(0)?.map(Digest::from_sha256);
+        Ok((hash, row.try_get::<Option<i64>, _>(1)?.unwrap_or(0)))
+    }
+}
+
+/// P of every partition as it is now, outside any snapshot.
+///
+/// # Errors
+/// The database fails.
+pub async fn next_offsets(url: &str) -> Rows<Vec<(String, i32, i64)>> {
+    let mut connection = PgConnection::connect(url).await.context("cannot connect to the database")?;
+    let rows = sqlx::query("SELECT topic, partition, next_offset FROM partition_progress")
+        .fetch_all(&mut connection)
+        .await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+}
+
+/// Topic, partition and offset, from three columns.
+fn coordinates(facts: &mut Facts, row: &PgRow, column: usize) -> Rows<Coordinates> {
+    let slot: Slot = facts.slot(row.try_get(column)?, row.try_get(column + 1)?);
+    Ok(Coordinates { slot, offset: row.try_get(column + 2)? })
+}
+
+fn micros(row: &PgRow, column: usize) -> Rows<i64> {
+    Ok(row.try_get::<DateTime<Utc>, _>(column)?.timestamp_micros())
+}
+
+fn name(facts: &mut Facts, row: &PgRow, column: usize) -> Rows<Option<Name>> {
+    Ok(row.try_get::<Option<&str>, _>(column)?.map(|text| facts.names.intern(text)))
+}
+
+fn money(row: &PgRow, column: usize) -> Rows<i128> {
+    let text: &str = row.try_get(column)?;
+    amount::parse(text).with_context(|| format!("{text:?} is no amount"))
+}
+
+fn rejection(reason: Option<Name>, row: &PgRow) -> Rows<Rejection> {
+    let names: Vec<String> = row.try_get::<Option<_>, _>(10)?.unwrap_or_default();
+    let values: Vec<Option<Vec<u8>>> = row.try_get::<Option<_>, _>(11)?.unwrap_or_default();
+    let headers = names.iter().map(String::as_str).zip(values.iter().map(Option::as_deref));
+    Ok(Rejection {
+        reason,
+        key: row.try_get::<Option<&[u8]>, _>(9)?.map(Digest::of),
+        headers: Digest::of_headers(headers),
+        header_count: names.len(),
+    })
+}
+
+fn line(facts: &mut Facts, row: &PgRow) -> Rows<Line> {
+    let kind: &str = row.try_get(4)?;
+    let result = match row.try_get::<Option<i64>, _>(15)? {
+        None => None,
+        Some(delta) => Some(StockResult {
+            delta,
+            // Whatever is missing beside a delta shows as a figure or a version that fits nothing.
+            quantity_after: row.try_get::<Option<i64>, _>(16)?.unwrap_or(i64::MIN),
+            version: row.try_get::<Option<i64>, _>(17)?.unwrap_or(0),
+            status: StockStatus::of_name(row.try_get::<Option<&str>, _>(18)?.unwrap_or_default()),
+        }),
+    };
+    Ok(Line {
+        at: coordinates(facts, row, 0)?,
+        event: row.try_get::<Uuid, _>(3)?,
+        kind: LineKind::of_name(kind).with_context(|| format!("kind {kind:?}"))?,
+        line_no: row.try_get(5)?,
+        business_id: facts.names.intern(row.try_get(6)?),
+        original: name(facts, row, 7)?,
+        party: name(facts, row, 8)?,
+        product: facts.names.intern(row.try_get(9)?),
+        location: facts.names.intern(row.try_get(10)?),
+        quantity: row.try_get(11)?,
+        price: row.try_get(12)?,
+        occurred_at: micros(row, 13)?,
+        processed_at: micros(row, 14)?,
+        result,
+    })
+}

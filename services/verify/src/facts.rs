@@ -1,0 +1,161 @@
+//! What the database says, in compact form: a line of the ledger takes some 140 bytes, a row of the log some 80.
+//!
+//! Nothing here is computed by the product; [`crate::database`] fills it, and tests fill it by hand.
+
+mod rows;
+
+use chrono::NaiveDate;
+use chrono_tz::Tz;
+use rustc_hash::FxHashMap;
+use uuid::Uuid;
+
+pub use rows::{
+    Coordinates, Header, Line, LineKind, LogRow, Month, OrderStatus, Partition, Progress, Rejection, Slot,
+    Source, StockResult, StockRow, StockStatus, User,
+};
+
+use crate::names::{Name, Names};
+
+/// What the database says.
+#[derive(Debug)]
+pub struct Facts {
+    /// All texts.
+    pub names: Names,
+    /// Business months follow it.
+    pub timezone: Tz,
+    /// The input partitions.
+    pub partitions: Vec<Partition>,
+    /// Their numbers, by topic and partition.
+    pub slots: FxHashMap<String, FxHashMap<i32, Slot>>,
+    /// `events_log`, by coordinates.
+    pub log: Vec<LogRow>,
+    /// Its rejected rows.
+    pub rejections: FxHashMap<Coordinates, Rejection>,
+    /// `applied_events`, ascending.
+    pub applied: Vec<Uuid>,
+    /// `orders` and `restock_lines`, by coordinates and line_no.
+    pub lines: Vec<Line>,
+    /// `order_headers`
+    pub headers: Vec<Header>,
+    /// Their indices, by order.
+    pub orders: FxHashMap<(Source, Name), u32>,
+    /// `inventory`
+    pub stock: Vec<StockRow>,
+    /// `sales_by_month`; the key is the first day of the month.
+    pub months: FxHashMap<(NaiveDate, Slot), Month>,
+    /// `user_stats`
+    pub users: FxHashMap<Name, User>,
+}
+
+impl Facts {
+    /// Of an empty database.
+    pub fn new(timezone: Tz) -> Facts {
+        Facts {
+            names: Names::default(),
+            timezone,
+            partitions: Vec::new(),
+            slots: FxHashMap::default(),
+            log: Vec::new(),
+            rejections: FxHashMap::default(),
+            applied: Vec::new(),
+            lines: Vec::new(),
+            headers: Vec::new(),
+            orders: FxHashMap::default(),
+            stock: Vec::new(),
+            months: FxHashMap::default(),
+            users: FxHashMap::default(),
+        }
+    }
+
+    /// The number of a partition, made on first sight.
+    pub fn slot(&mut self, topic: &str, partition: i32) -> Slot {
+        if let Some(slot) = self.find_slot(topic, partition) {
+            return slot;
+        }
+        // 65,535 input partitions are more than a cluster has; beyond them the last number is shared and every sum fails.
+        let slot = Slot(u16::try_from(self.partitions.len()).unwrap_or(u16::MAX));
+        self.partitions.push(Partition { topic: topic.to_owned(), partition, progress: None });
+        self.slots.entry(topic.to_owned()).or_default().insert(partition, slot);
+        slot
+    }
+
+    /// The number of a partition that the database knows.
+    pub fn find_slot(&self, topic: &str, partition: i32) -> Option<Slot> {
+        self.slots.get(topic)?.get(&partition).copied()
+    }
+
+    /// Adds a header.
+    pub fn add_header(&mut self, header: Header) {
+        self.orders.insert((header.source, header.order), self.headers.len() as u32);
+        self.headers.push(header);
+    }
+
+    /// Brings everything into the order that the checks rely on.
+    pub fn sort(&mut self) {
+        self.log.sort_unstable_by_key(|row| row.at);
+        self.lines.sort_unstable_by_key(|line| (line.at, line.line_no));
+        self.applied.sort_unstable();
+    }
+
+    /// The input partition of a number.
+    pub fn partition(&self, slot: Slot) -> Option<&Partition> {
+        self.partitions.get(usize::from(slot.0))
+    }
+
+    /// The input topic of a partition, where it moves stock.
+    pub fn source(&self, slot: Slot) -> Option<Source> {
+        Source::of_topic(&self.partition(slot)?.topic)
+    }
+
+    /// How far the partition is.
+    pub fn progress(&self, slot: Slot) -> Progress {
+        self.partition(slot).and_then(|p| p.progress).unwrap_or_default()
+    }
+
+    /// Whether a record lies within what the database has settled.
+    pub fn is_settled(&self, at: Coordinates) -> bool {
+        let progress = self.progress(at.slot);
+        at.offset >= progress.start_offset && at.offset < progress.next_offset
+    }
+
+    /// Whether the log still holds a row for every applied and rejected record.
+    pub fn log_is_complete(&self) -> bool {
+        self.partitions
+            .iter()
+            .filter_map(|partition| partition.progress)
+            .all(|progress| progress.log_is_complete())
+    }
+
+    /// All slots, in order.
+    pub fn all_slots(&self) -> impl Iterator<Item = Slot> + use<> {
+        (0..self.partitions.len()).map(|n| Slot(n as u16))
+    }
+
+    /// The index in the log of a record's first row.
+    pub fn log_index(&self, at: Coordinates) -> Option<usize> {
+        let index = self.log.partition_point(|row| row.at < at);
+        self.log.get(index).is_some_and(|row| row.at == at).then_some(index)
+    }
+
+    /// A record's lines.
+    pub fn lines_of(&self, at: Coordinates) -> &[Line] {
+        let rest = &self.lines[self.lines.partition_point(|line| line.at < at)..];
+        &rest[..rest.iter().take_while(|line| line.at == at).count()]
+    }
+
+    /// An order's header.
+    pub fn header(&self, source: Source, order: Name) -> Option<(usize, &Header)> {
+        let index = *self.orders.get(&(source, order))? as usize;
+        Some((index, self.headers.get(index)?))
+    }
+
+    /// A record for people: `online_orders-2@17`.
+    pub fn shown(&self, at: Coordinates) -> String {
+        self.partition(at.slot).map_or_else(|| format!("?@{}", at.offset), |p| format!("{p}@{}", at.offset))
+    }
+
+    /// A stock row for people: `22423@online`.
+    pub fn shown_stock(&self, (product, location): (Name, Name)) -> String {
+        format!("{}@{}", self.names.text(product), self.names.text(location))
+    }
+}

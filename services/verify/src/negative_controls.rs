@@ -1,0 +1,469 @@
+//! One thing at a time is spoilt, and the verification must say which.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use crate::digest::Digest;
+use crate::facts::{Facts, OrderStatus, StockStatus};
+use crate::world::{World, event_id};
+
+/// Spoils a sound world, and asserts which checks fail and what they name; nothing else may fail.
+fn spoilt(spoil: impl FnOnce(&mut World), expected: &[(&str, &str)]) {
+    let mut world = World::sound();
+    spoil(&mut world);
+    world.facts.sort();
+    let report = world.report();
+    let told: Vec<(&str, String)> =
+        report.checks.iter().filter(|c| c.differing > 0).map(|c| (c.name, c.examples.join(" | "))).collect();
+    assert_eq!(told, expected.iter().map(|(name, words)| (*name, (*words).to_owned())).collect::<Vec<_>>());
+    assert!(!report.ok);
+}
+
+#[test]
+fn a_sound_world_holds_and_everything_in_it_is_looked_at() {
+    let report = World::sound().report();
+    let told: Vec<_> = report.checks.iter().map(|c| (c.name, c.checked, c.differing)).collect();
+    assert_eq!(
+        told,
+        [
+            ("fates_balance", 3, 0),
+            ("one_fate_per_record", 11, 0),
+            ("log_bytes", 10, 0),
+            ("applied_once", 8, 0),
+            ("events_match_lines", 8, 0),
+            ("order_headers", 3, 0),
+            ("order_values", 3, 0),
+            ("cancellations_and_returns", 1, 0),
+            ("stock_balances", 3, 0),
+            ("movements_chain", 7, 0),
+            ("statuses", 7, 0),
+            ("rollups_by_month", 3, 0),
+            ("user_stats", 1, 0),
+            ("inventory_updates", 7, 0),
+            ("dlq", 2, 0),
+        ],
+        "{report:?}"
+    );
+    assert!(report.ok && report.notes.is_empty());
+}
+
+#[test]
+fn a_movement_row_that_is_deleted_is_named() {
+    spoilt(
+        |world| world.facts.lines.retain(|line| line.event != event_id(7)),
+        &[
+            ("events_match_lines", "R1 (supplier_restocks-0@0): line 1 (84879 x 100) is not in the ledger"),
+            ("stock_balances", "84879@online: ledger says -100, inventory says 0"),
+            ("movements_chain", "84879@online (supplier_restocks-0@1): version 3 follows version 1"),
+            (
+                "inventory_updates",
+                "84879@online version 2 (event 01890a5d-ac96-774b-bcce-000000000007): \
+                 published as inventory_updates-0@5, but not in the ledger",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_line_whose_quantity_is_changed_is_named() {
+    spoilt(
+        |world| world.line("online_orders", 0, 3).quantity = 1,
+        &[
+            ("events_match_lines", "A (online_orders-0@0): line 3 (22423): quantity is 2, the ledger says 1"),
+            ("order_values", "online_orders A: order_value is 38.30, its lines add up to 35.80"),
+            (
+                "cancellations_and_returns",
+                "online_orders A: the cancellation of line 3 fits no line that was sold",
+            ),
+            ("stock_balances", "22423@online: ledger says 51, inventory says 50"),
+            (
+                "movements_chain",
+                "22423@online (online_orders-0@0): version 1 says -8, its lines add up to -7",
+            ),
+            (
+                "rollups_by_month",
+                "2010-12 online_orders-0: units: ledger says 8, rollup says 9, gross: ledger says 35.80, rollup says 38.30",
+            ),
+            (
+                "user_stats",
+                "user u1: units: ledger says 8, rollup says 9, gross: ledger says 35.80, rollup says 38.30",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_stock_figure_that_is_changed_is_named() {
+    spoilt(
+        |world| world.facts.stock[0].on_hand += 1,
+        &[("stock_balances", "22423@online: ledger says 50, inventory says 51")],
+    );
+    spoilt(
+        |world| world.facts.stock[0].version += 1,
+        &[("stock_balances", "22423@online: the ledger has 3 changes, inventory is at version 4")],
+    );
+    spoilt(
+        |world| {
+            world.facts.stock.remove(2);
+        },
+        &[("stock_balances", "22423@store-1: the ledger has 1 movements, inventory has no such row")],
+    );
+}
+
+#[test]
+fn a_published_record_that_is_repeated_is_named() {
+    spoilt(
+        |world| {
+            let again = world.topics["inventory_updates"][1].clone();
+            world.add("inventory_updates", again);
+        },
+        &[(
+            "inventory_updates",
+            "84879@online version 1: published more than once, again as inventory_updates-0@7",
+        )],
+    );
+}
+
+#[test]
+fn a_published_record_that_is_missing_or_altered_is_named() {
+    spoilt(
+        |world| {
+            world.topics.get_mut("inventory_updates").unwrap().remove(1);
+        },
+        &[(
+            "inventory_updates",
+            "84879@online version 1: not published (event 01890a5d-ac96-774b-bcce-000000000002, online_orders-0@1)",
+        )],
+    );
+    let alter = |from: &str, to: &str| {
+        let (from, to) = (from.to_owned(), to.to_owned());
+        move |world: &mut World| {
+            let value = world.topics.get_mut("inventory_updates").unwrap()[0].value.as_mut().unwrap();
+            let text = String::from_utf8(value.clone()).unwrap();
+            assert!(text.contains(&from), "{text}");
+            *value = text.replace(&from, &to).into_bytes();
+        }
+    };
+    spoilt(
+        alter("\"quantity_on_hand\":42", "\"quantity_on_hand\":43"),
+        &[("inventory_updates", "22423@online version 1: quantity_on_hand: ledger says 42, the topic 43")],
+    );
+    spoilt(
+        alter(".123456Z", ".123457Z"),
+        &[(
+            "inventory_updates",
+            "22423@online version 1: processed_at: ledger says 1900000000123456, the topic 2030-03-17T17:46:40.123457Z",
+        )],
+    );
+    spoilt(
+        |world| world.topics.get_mut("inventory_updates").unwrap()[0].key = Some(b"84879".to_vec()),
+        &[("inventory_updates", "22423@online version 1: the key is not the product_id")],
+    );
+    spoilt(
+        |world| world.topics.get_mut("inventory_updates").unwrap()[0].headers[2].1 = Some(b"4".to_vec()),
+        &[(
+            "inventory_updates",
+            "22423@online version 1: the headers' record: ledger says online_orders-0@0, the topic online_orders-0@4",
+        )],
+    );
+}
+
+#[test]
+fn a_dlq_record_that_is_removed_is_named() {
+    spoilt(
+        |world| {
+            world.topics.get_mut("dlq").unwrap().remove(0);
+        },
+        &[("dlq", "online_orders-0@3: rejected (malformed_json), but not in dlq")],
+    );
+}
+
+#[test]
+fn a_dlq_record_that_is_repeated_altered_or_uncalled_for_is_named() {
+    spoilt(
+        |world| {
+            let again = world.topics["dlq"][1].clone();
+            world.add("dlq", again);
+        },
+        &[("dlq", "store_sales-0@1: is in dlq more than once, again as dlq-0@2")],
+    );
+    let alter = |alter: fn(&mut crate::world::Kept), words: &str| {
+        spoilt(|world| alter(&mut world.topics.get_mut("dlq").unwrap()[0]), &[("dlq", words)]);
+    };
+    alter(|kept| kept.value = Some(b"not jsoN".to_vec()), "online_orders-0@3: dlq has another value");
+    alter(|kept| kept.key = None, "online_orders-0@3: dlq has another key");
+    alter(|kept| kept.headers[1].1 = Some(Vec::new()), "online_orders-0@3: dlq has other headers");
+    alter(
+        |kept| kept.headers.last_mut().unwrap().1 = Some(b"too_large".to_vec()),
+        "online_orders-0@3: dlq gives the reason too_large, the log malformed_json",
+    );
+    alter(
+        |kept| kept.headers.retain(|(name, _)| name != "__connect.errors.stage"),
+        "online_orders-0@3: the header __connect.errors.stage is missing",
+    );
+    spoilt(
+        |world| {
+            let mut wrong = world.topics["dlq"][0].clone();
+            wrong.headers[4].1 = Some(b"0".to_vec());
+            world.add("dlq", wrong);
+        },
+        &[("dlq", "online_orders-0@0: is in dlq (dlq-0@2), but was not rejected")],
+    );
+}
+
+#[test]
+fn a_value_cut_to_the_topic_s_limit_is_held_against_the_log() {
+    let cut = |kept: &'static [u8], whole: &'static str| {
+        move |world: &mut World| {
+            let record = &mut world.topics.get_mut("dlq").unwrap()[0];
+            record.value = Some(kept.to_vec());
+            record.headers.push(("stocktide.truncated".to_owned(), Some(whole.into())));
+        }
+    };
+    let mut world = World::sound();
+    cut(b"not", "8")(&mut world);
+    assert!(world.report().ok);
+    let words = "online_orders-0@3: dlq has 3 bytes of 8, which is not how the log's 8 begin";
+    spoilt(cut(b"nut", "8"), &[("dlq", words)]);
+    let words = "online_orders-0@3: dlq has 3 bytes of 9, which is not how the log's 8 begin";
+    spoilt(cut(b"not", "9"), &[("dlq", words)]);
+}
+
+#[test]
+fn a_record_without_a_fate_is_named() {
+    spoilt(
+        |world| {
+            world.facts.log.retain(|row| row.event != Some(event_id(5)));
+            world.facts.applied.retain(|event| *event != event_id(5));
+        },
+        &[
+            ("fates_balance", "online_orders-0: 5 are said to be applied, the log has 4"),
+            (
+                "one_fate_per_record",
+                "online_orders-0@6: has no fate: it is not in the log, \
+                 and event 01890a5d-ac96-774b-bcce-000000000005 is not applied",
+            ),
+            ("order_headers", "online_orders B: its events say placed, its header shipped"),
+        ],
+    );
+    spoilt(
+        |world| world.progress("store_sales").duplicates += 1,
+        &[(
+            "fates_balance",
+            "store_sales-0: 2 records, 3 fates (1 applied, 1 duplicate, 1 rejected, 0 parked)",
+        )],
+    );
+}
+
+#[test]
+fn a_record_that_was_applied_twice_is_named() {
+    spoilt(
+        |world| {
+            // The duplicate at 2 took effect, too; its row says so.
+            let mut row = world.facts.log[0];
+            row.at.offset = 2;
+            world.facts.log.push(row);
+            let progress = world.progress("online_orders");
+            (progress.applied, progress.duplicates) = (progress.applied + 1, progress.duplicates - 1);
+        },
+        &[
+            (
+                "applied_once",
+                "event 01890a5d-ac96-774b-bcce-000000000001: applied twice, by online_orders-0@0 and online_orders-0@2",
+            ),
+            ("events_match_lines", "A (online_orders-0@2): line 1 (22423 x 6) is not in the ledger"),
+        ],
+    );
+    spoilt(
+        |world| {
+            let row = world.facts.log[0];
+            world.facts.log.push(row);
+        },
+        &[
+            ("fates_balance", "online_orders-0: 5 are said to be applied, the log has 6"),
+            ("one_fate_per_record", "online_orders-0@0: is in the log more than once"),
+            (
+                "applied_once",
+                "event 01890a5d-ac96-774b-bcce-000000000001: applied twice, by online_orders-0@0 and online_orders-0@0",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn bytes_that_the_log_does_not_keep_are_named() {
+    let value = "online_orders-0@1: the log has another value than the topic";
+    spoilt(|world| world.facts.log[1].value = Some(Digest::of(b"other")), &[("log_bytes", value)]);
+    spoilt(
+        |world| world.facts.rejections.values_mut().for_each(|rejection| rejection.key = None),
+        &[(
+            "log_bytes",
+            "online_orders-0@3: the log has another key than the topic | \
+                 store_sales-0@1: the log has another key than the topic",
+        )],
+    );
+}
+
+#[test]
+fn an_order_that_gives_back_too_much_is_named() {
+    spoilt(
+        |world| {
+            // A second return of what was cancelled: two of six pieces come back, and five by the cancellation.
+            world.line("online_orders", 4, 1).quantity = -2;
+        },
+        &[
+            (
+                "events_match_lines",
+                "RA (online_orders-0@4): line 1 (22423): quantity is -1, the ledger says -2",
+            ),
+            ("cancellations_and_returns", "online_orders A: 22423: 8 sold, 9 given back"),
+            ("stock_balances", "22423@online: ledger says 51, inventory says 50"),
+            (
+                "movements_chain",
+                "22423@online (online_orders-0@4): version 2 says +1, its lines add up to +2",
+            ),
+            (
+                "rollups_by_month",
+                "2010-12 online_orders-0: returned_units: ledger says 2, rollup says 1, \
+                 returned_value: ledger says 5.10, rollup says 2.55",
+            ),
+            ("user_stats", "user u1: returned_value: ledger says 5.10, rollup says 2.55"),
+        ],
+    );
+    spoilt(
+        |world| world.facts.headers[0].status = OrderStatus::Delivered,
+        &[
+            ("order_headers", "online_orders A: its events say cancelled, its header delivered"),
+            ("cancellations_and_returns", "online_orders A: has cancellation lines, but is delivered"),
+        ],
+    );
+}
+
+#[test]
+fn a_status_that_does_not_fit_and_a_header_that_does_not_are_named() {
+    spoilt(
+        |world| {
+            for line in world.facts.lines.iter_mut().filter(|line| line.event == event_id(6)) {
+                line.result.as_mut().unwrap().status = StockStatus::Low;
+            }
+        },
+        &[
+            ("statuses", "22423@store-1 version 1: -1 units are called low"),
+            (
+                "inventory_updates",
+                "22423@store-1 version 1: stock_status: ledger says low, the topic oversold",
+            ),
+        ],
+    );
+    spoilt(
+        |world| world.facts.headers[1].value_mismatch = false,
+        &[("order_values", "online_orders B: stated 20.00, true 20.28, value_mismatch false")],
+    );
+    spoilt(
+        |world| world.facts.headers[1].stated_value = None,
+        &[
+            ("order_headers", "B (online_orders-0@1): states the value 20.00, its header keeps nothing"),
+            ("order_values", "online_orders B: stated nothing, true 20.28, value_mismatch true"),
+        ],
+    );
+}
+
+#[test]
+fn an_input_topic_without_its_beginning_is_checked_from_the_log() {
+    let lose_the_beginning = |world: &mut World| {
+        world.low.insert("online_orders", 2);
+        let orders = world.topics.get_mut("online_orders").unwrap();
+        orders.retain(|record| record.offset >= 2);
+    };
+    let mut world = World::sound();
+    lose_the_beginning(&mut world);
+    let report = world.report();
+    assert!(report.ok, "{report:?}");
+    assert_eq!(
+        report.notes,
+        ["online_orders-0 begins at 2, the database at 0: what is gone was checked from the log alone"]
+    );
+    spoilt(
+        |world| {
+            lose_the_beginning(world);
+            world.line("online_orders", 1, 1).party = Some(world_name(&mut world.facts));
+        },
+        &[
+            ("events_match_lines", "B (online_orders-0@1): line 1: party is nothing, the ledger says u1"),
+            (
+                "user_stats",
+                "user u1: orders: ledger says 2, rollup says 1, units: ledger says 21, rollup says 9, gross: ledger says \
+                 58.58, rollup says 38.30, last_order_at: ledger says 2011-06-30T23:30:00+00:00, rollup says \
+                 2010-12-01T08:26:00+00:00",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_record_that_was_rejected_before_is_judged_by_its_last_rejection() {
+    let mut world = World::sound();
+    // Its own headers tell of an earlier rejection, in which it was masked; everything agrees that they are its own.
+    let earlier = [
+        ("__connect.errors.offset", "77"),
+        ("stocktide.redacted", "true"),
+        ("stocktide.reason", "card_number"),
+    ];
+    let earlier = earlier.map(|(name, value)| (name.to_owned(), Some(value.as_bytes().to_vec())));
+    for (topic, at) in [("online_orders", 3), ("dlq", 0)] {
+        world.topics.get_mut(topic).unwrap()[at].headers.splice(0..0, earlier.clone());
+    }
+    let own = &world.topics["online_orders"][3].headers;
+    let headers = Digest::of_headers(own.iter().map(|(name, value)| (name.as_str(), value.as_deref())));
+    for rejection in world.facts.rejections.iter_mut().filter(|(at, _)| at.offset == 3).map(|(_, r)| r) {
+        (rejection.headers, rejection.header_count) = (headers, 5);
+    }
+    let report = world.report();
+    assert!(report.ok, "{report:?}");
+}
+
+#[test]
+fn a_cancellation_that_leaves_no_line_is_counted_from_its_event() {
+    let mut world = World::sound();
+    world.add_cancellation_without_lines();
+    world.facts.sort();
+    let report = world.report();
+    assert!(report.ok, "{report:?}");
+    spoilt(
+        |world| {
+            world.add_cancellation_without_lines();
+            let user = world.facts.names.find("u2").unwrap();
+            world.facts.users.get_mut(&user).unwrap().cancelled_orders = 0;
+        },
+        &[("user_stats", "user u2: cancelled_orders: ledger says 1, rollup says 0")],
+    );
+}
+
+fn world_name(facts: &mut Facts) -> crate::names::Name {
+    facts.names.intern("u1")
+}
+
+#[test]
+fn what_was_published_after_the_database_was_read_is_left_out() {
+    let mut world = World::sound();
+    let mut later = world.topics["inventory_updates"][0].clone();
+    later.headers[2].1 = Some(b"99".to_vec());
+    world.add("inventory_updates", later);
+    assert!(world.report().ok);
+}
+
+#[test]
+fn updates_that_aged_out_are_not_missed_and_those_after_them_are() {
+    let mut world = World::sound();
+    world.low.insert("inventory_updates", 3);
+    world.topics.get_mut("inventory_updates").unwrap().retain(|record| record.offset >= 3);
+    let report = world.report();
+    assert!(report.ok, "{report:?}");
+    assert_eq!(
+        report.notes,
+        ["inventory_updates: 3 records are not there and were not missed: not yet published, or aged out"]
+    );
+    for line in world.facts.lines.iter_mut().filter(|line| line.event == event_id(2)) {
+        line.processed_at += 1;
+    }
+    let report = world.report();
+    assert_eq!(report.checks[13].examples.len(), 1, "{report:?}");
+}

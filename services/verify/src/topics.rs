@@ -1,0 +1,220 @@
+//! The topics, read without joining any group and without leaving a trace on the broker.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
+use rdkafka::message::Headers;
+use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
+use stocktide_runtime::kafka::LogContext;
+
+use crate::record::Record;
+
+/// How long a request may take.
+const REQUEST: Duration = Duration::from_secs(15);
+/// How long a broker may deliver nothing while there is more to read.
+const STALL: Duration = Duration::from_mins(1);
+
+/// A connection to the topics.
+pub struct Topics {
+    config: ClientConfig,
+    committed: BaseConsumer<LogContext>,
+    uncommitted: BaseConsumer<LogContext>,
+}
+
+/// The part of a partition that is to be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Span {
+    /// The partition.
+    pub partition: i32,
+    /// The first offset.
+    pub from: i64,
+    /// The offset after the last one.
+    pub to: i64,
+}
+
+/// Where a partition begins and ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Extent {
+    /// The first offset that is still there.
+    pub low: i64,
+    /// Up to where a read_committed reader gets.
+    pub stable: i64,
+    /// The offset after the last one.
+    pub end: i64,
+}
+
+impl Topics {
+    /// A connection; `group` is the processor's, whose offsets are looked at.
+    ///
+    /// # Errors
+    /// A property that librdkafka does not take.
+    pub fn new(kafka: &ClientConfig, group: &str) -> anyhow::Result<Topics> {
+        let mut config = kafka.clone();
+        config
+            .set("group.id", group)
+            .set("enable.auto.commit", "false")
+            .set("enable.auto.offset.store", "false")
+            .set("enable.partition.eof", "true")
+            .set("auto.offset.reset", "error")
+            .set("check.crcs", "true")
+            .set("isolation.level", "read_committed");
+        let committed = config.create_with_context(LogContext).context("the Kafka client")?;
+        let uncommitted = config
+            .clone()
+            .set("isolation.level", "read_uncommitted")
+            .create_with_context(LogContext)
+            .context("the Kafka client")?;
+        Ok(Topics { config, committed, uncommitted })
+    }
+
+    /// A topic's partitions.
+    ///
+    /// # Errors
+    /// The broker does not answer, or has no such topic.
+    pub fn partitions(&self, topic: &str) -> anyhow::Result<Vec<i32>> {
+        let metadata = self.committed.fetch_metadata(Some(topic), REQUEST).context("no answer from Kafka")?;
+        let partitions = metadata
+            .topics()
+            .iter()
+            .find(|t| t.name() == topic)
+            .map(rdkafka::metadata::MetadataTopic::partitions)
+            .unwrap_or_default();
+        ensure!(!partitions.is_empty(), "topic {topic} does not exist: create it with `stocktide migrate`");
+        Ok(partitions.iter().map(rdkafka::metadata::MetadataPartition::id).collect())
+    }
+
+    /// Where a partition begins and ends.
+    ///
+    /// # Errors
+    /// The broker does not answer.
+    pub fn extent(&self, topic: &str, partition: i32) -> anyhow::Result<Extent> {
+        let ask = |consumer: &BaseConsumer<LogContext>| {
+            let answer = consumer.fetch_watermarks(topic, partition, REQUEST);
+            answer.with_context(|| format!("the offsets of {topic}-{partition}"))
+        };
+        let (low, stable) = ask(&self.committed)?;
+        let (_, end) = ask(&self.uncommitted)?;
+        Ok(Extent { low, stable, end })
+    }
+
+    /// The group's committed offsets, in the order asked for.
+    ///
+    /// # Errors
+    /// The broker does not answer in time, or not for every partition; a transaction that is about to commit offsets makes
+    /// it wait.
+    pub fn committed(&self, of: &[(String, i32)], timeout: Duration) -> anyhow::Result<Vec<Option<i64>>> {
+        if of.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut list = TopicPartitionList::new();
+        for (topic, partition) in of {
+            list.add_partition(topic, *partition);
+        }
+        let list = self.committed.committed_offsets(list, timeout).context("the group's offsets")?;
+        let offset = |(topic, partition): &(String, i32)| -> anyhow::Result<Option<i64>> {
+            let element = list.find_partition(topic, *partition).context("no answer")?;
+            element.error()?;
+            Ok(match element.offset() {
+                Offset::Offset(offset) => Some(offset),
+                _ => None,
+            })
+        };
+        of.iter()
+            .map(|of| offset(of).with_context(|| format!("the group's offset of {}-{}", of.0, of.1)))
+            .collect()
+    }
+
+    /// Reads spans of one topic in read_committed, all partitions at once, each in its order.
+    ///
+    /// # Errors
+    /// The broker fails for good, or delivers nothing for a minute.
+    pub fn read(&self, topic: &str, spans: &[Span], each: &mut dyn FnMut(&Record<'_>)) -> anyhow::Result<()> {
+        let mut open: Vec<Span> = spans.iter().copied().filter(|span| span.from < span.to).collect();
+        if open.is_empty() {
+            return Ok(());
+        }
+        let consumer: BaseConsumer<LogContext> =
+            self.config.create_with_context(LogContext).context("the Kafka client")?;
+        consumer.assign(&assignment(topic, &open)?)?;
+        let mut heard = Instant::now();
+        while !open.is_empty() {
+            let Some(event) = consumer.poll(Duration::from_secs(1)) else {
+                ensure!(
+                    heard.elapsed() < STALL,
+                    "{topic}: nothing came for {} s, partitions left: {open:?}",
+                    STALL.as_secs()
+                );
+                continue;
+            };
+            match event {
+                Ok(message) => {
+                    heard = Instant::now();
+                    let (partition, offset) = (message.partition(), message.offset());
+                    let Some(span) = open.iter().find(|span| span.partition == partition) else { continue };
+                    if offset < span.to {
+                        each(&record(&message));
+                    }
+                    if offset + 1 >= span.to {
+                        close(&consumer, topic, &mut open, partition)?;
+                    }
+                }
+                Err(KafkaError::PartitionEOF(partition)) => {
+                    heard = Instant::now();
+                    close(&consumer, topic, &mut open, partition)?;
+                }
+                Err(error) if is_passing(&error) => {
+                    ensure!(heard.elapsed() < STALL, "{topic}: {error}");
+                }
+                Err(error) => bail!("{topic}: {error}"),
+            }
+        }
+        Ok(())
+    }
+}
+
+fn assignment(topic: &str, spans: &[Span]) -> anyhow::Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::new();
+    for span in spans {
+        list.add_partition_offset(topic, span.partition, Offset::Offset(span.from))?;
+    }
+    Ok(list)
+}
+
+/// Reads no more of a partition.
+fn close(
+    consumer: &BaseConsumer<LogContext>,
+    topic: &str,
+    open: &mut Vec<Span>,
+    partition: i32,
+) -> anyhow::Result<()> {
+    open.retain(|span| span.partition != partition);
+    let mut list = TopicPartitionList::new();
+    list.add_partition(topic, partition);
+    consumer.pause(&list).with_context(|| format!("{topic}-{partition}"))
+}
+
+fn record<'m>(message: &'m rdkafka::message::BorrowedMessage<'_>) -> Record<'m> {
+    let headers =
+        message.headers().map(|headers| headers.iter().map(|header| (header.key, header.value)).collect());
+    Record {
+        partition: message.partition(),
+        offset: message.offset(),
+        key: message.key(),
+        value: message.payload(),
+        headers: headers.unwrap_or_default(),
+    }
+}
+
+/// Errors that librdkafka deals with by itself.
+fn is_passing(error: &KafkaError) -> bool {
+    use RDKafkaErrorCode::{
+        AllBrokersDown, BrokerTransportFailure, NotLeaderForPartition, OperationTimedOut, Resolve,
+    };
+    let code = error.rdkafka_error_code();
+    code.is_some_and(|code| {
+        [AllBrokersDown, BrokerTransportFailure, NotLeaderForPartition, OperationTimedOut, Resolve]
+            .contains(&code)
+    })
+}
