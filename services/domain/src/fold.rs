@@ -35,6 +35,8 @@ pub struct Known<'a> {
     pub applied: &'a FxHashSet<Uuid>,
     /// The orders that the batch [refers to](references), as far as they exist; lines only where something may come back.
     pub orders: &'a FxHashMap<OrderKey, KnownOrder>,
+    /// What came back so far of the orders that something may come back from, be they known yet or not.
+    pub returned: &'a FxHashMap<OrderKey, Returned>,
     /// Units on hand of the rows that online orders of the batch would take from; only under the policy that rejects
     /// what stock cannot cover. A row that is missing here has nothing.
     pub stock: Option<&'a FxHashMap<(String, String), i64>>,
@@ -51,9 +53,10 @@ pub struct KnownOrder {
     pub user_id: Option<String>,
     /// Its sale lines.
     pub lines: Vec<KnownLine>,
-    /// Units that came back so far, by product.
-    pub returned: FxHashMap<String, i64>,
 }
+
+/// Units that came back, by product.
+pub type Returned = FxHashMap<String, i64>;
 
 /// A sale line in the database.
 #[derive(Debug, Clone)]
@@ -313,7 +316,6 @@ struct OrderState<'a> {
     status: OrderStatus,
     user_id: Option<&'a str>,
     lines: Vec<SoldLine<'a>>,
-    returned: FxHashMap<&'a str, i64>,
     /// Index into the new headers, where the batch itself placed it.
     header: Option<usize>,
 }
@@ -333,6 +335,8 @@ struct Fold<'a> {
     /// Orders that some record of the batch refers to.
     orders: FxHashMap<(Source, &'a str), OrderState<'a>>,
     referenced: FxHashSet<(Source, &'a str)>,
+    /// Units that came back of the orders that are referred to, by order and product.
+    returned: FxHashMap<((Source, &'a str), &'a str), i64>,
     placed: FxHashSet<(Source, &'a str)>,
     applied: FxHashSet<Uuid>,
     changed_statuses: FxHashMap<(Source, &'a str), OrderStatus>,
@@ -356,9 +360,13 @@ struct At<'a> {
 impl<'a> Fold<'a> {
     fn new(batch: &'a [Record], known: &'a Known<'a>) -> Fold<'a> {
         let orders = known.orders.iter().map(|((source, id), order)| ((*source, id.as_str()), OrderState::of(order)));
+        let returned = known.returned.iter().flat_map(|((source, id), products)| {
+            products.iter().map(move |(product, units)| (((*source, id.as_str()), product.as_str()), *units))
+        });
         Fold {
             known,
             orders: orders.collect(),
+            returned: returned.collect(),
             referenced: batch.iter().filter_map(references).map(|(key, _)| key).collect(),
             placed: FxHashSet::default(),
             applied: FxHashSet::default(),
@@ -399,11 +407,11 @@ impl<'a> Fold<'a> {
     fn sell(&mut self, at: At<'a>, sale: &'a Sale) -> Step {
         self.check_location(&sale.location_id)?;
         let lines = self.priced(&sale.items, &sale.location_id, None)?;
+        let value = total(&lines)?;
         let key = (at.source, sale.order_id.as_str());
         if self.placed.contains(&key) || self.orders.contains_key(&key) {
             return refuse(Reason::OrderConflict, format!("order {} was placed under another event_id", sale.order_id));
         }
-        let value = total(&lines)?;
         self.check_cover(at.source, &lines)?;
 
         // From here on nothing fails.
@@ -448,17 +456,15 @@ impl<'a> Fold<'a> {
             return refuse(Reason::UnknownOrder, format!("original_id {id} is not known"));
         }
         let lines = self.priced(&back.items, &back.location_id, order)?;
-        if let Some(order) = order {
-            order.check_return(&lines)?;
+        if let (Some(key), Some(order)) = (original, order) {
+            self.check_return(key, order, &lines)?;
         }
         let value = total(&lines)?;
 
         // A return that names no original still counts against the order whose id it carries.
         let key = original.unwrap_or((at.source, back.order_id.as_str()));
-        if let Some(order) = self.orders.get_mut(&key) {
-            for line in &lines {
-                *order.returned.entry(line.product_id).or_default() += line.quantity;
-            }
+        for line in lines.iter().filter(|_| self.referenced.contains(&key)) {
+            *self.returned.entry((key, line.product_id)).or_default() += line.quantity;
         }
         let owner = Owner {
             order: &back.order_id,
@@ -485,7 +491,7 @@ impl<'a> Fold<'a> {
 
     fn cancel(&mut self, at: At<'a>, order_id: &'a str) -> Step {
         let order = self.open_order(at.source, order_id)?;
-        let (lines, user_id) = (order.not_returned(), order.user_id);
+        let (lines, user_id) = (self.not_returned((at.source, order_id), order), order.user_id);
         let value = total(&lines)?;
         self.set_status((at.source, order_id), OrderStatus::Cancelled);
         self.write_lines(at, Owner { order: order_id, user: user_id, original: None }, LineKind::Cancellation, &lines);
@@ -570,6 +576,37 @@ impl<'a> Fold<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Whether so much may come back: not more than was sold and neither returned nor cancelled.
+    fn check_return(&self, key: (Source, &'a str), order: &OrderState<'a>, lines: &[SoldLine<'a>]) -> Step {
+        let mut back: FxHashMap<&str, i64> = FxHashMap::default();
+        for line in lines {
+            let sum = back.entry(line.product_id).or_default();
+            *sum += line.quantity;
+            let sold: i64 = order.lines.iter().filter(|l| l.product_id == line.product_id).map(|l| l.quantity).sum();
+            let before = self.returned.get(&(key, line.product_id)).copied().unwrap_or(0);
+            let left = if order.status == OrderStatus::Cancelled { 0 } else { (sold - before).max(0) };
+            if *sum > left {
+                return refuse(Reason::OverReturn, format!("{}: {} come back, {} are left", line.product_id, sum, left));
+            }
+        }
+        Ok(())
+    }
+
+    /// The sale lines less what came back, which is set against the earliest lines of its product.
+    fn not_returned(&self, key: (Source, &'a str), order: &OrderState<'a>) -> Vec<SoldLine<'a>> {
+        let of = |line: &SoldLine<'a>| self.returned.get(&(key, line.product_id)).copied().unwrap_or(0);
+        let mut returned: FxHashMap<&str, i64> = order.lines.iter().map(|line| (line.product_id, of(line))).collect();
+        let left = |line: &SoldLine<'a>| {
+            let back = returned.get_mut(line.product_id).map_or(0, |units| {
+                let taken = line.quantity.min(*units);
+                *units -= taken;
+                taken
+            });
+            SoldLine { quantity: line.quantity - back, ..*line }
+        };
+        order.lines.iter().map(left).filter(|line| line.quantity > 0).collect()
     }
 
     fn open_order(&self, source: Source, order_id: &'a str) -> Result<&OrderState<'a>, Refusal> {
@@ -715,43 +752,12 @@ impl<'a> OrderState<'a> {
             status: order.status,
             user_id: order.user_id.as_deref(),
             lines: order.lines.iter().map(line).collect(),
-            returned: order.returned.iter().map(|(product, units)| (product.as_str(), *units)).collect(),
             header: None,
         }
     }
 
     fn placed(sale: &'a Sale, lines: Vec<SoldLine<'a>>, header: Option<usize>) -> OrderState<'a> {
         let (status, user_id) = (OrderStatus::Placed, sale.user_id.as_deref());
-        OrderState { status, user_id, lines, returned: FxHashMap::default(), header }
-    }
-
-    /// Whether so much may come back: not more than was sold and neither returned nor cancelled.
-    fn check_return(&self, lines: &[SoldLine<'_>]) -> Step {
-        let mut back: FxHashMap<&str, i64> = FxHashMap::default();
-        for line in lines {
-            let sum = back.entry(line.product_id).or_default();
-            *sum += line.quantity;
-            let sold: i64 = self.lines.iter().filter(|l| l.product_id == line.product_id).map(|l| l.quantity).sum();
-            let before = self.returned.get(line.product_id).copied().unwrap_or(0);
-            let left = if self.status == OrderStatus::Cancelled { 0 } else { (sold - before).max(0) };
-            if *sum > left {
-                return refuse(Reason::OverReturn, format!("{}: {} come back, {} are left", line.product_id, sum, left));
-            }
-        }
-        Ok(())
-    }
-
-    /// The sale lines less what came back, which is set against the earliest lines of its product.
-    fn not_returned(&self) -> Vec<SoldLine<'a>> {
-        let mut returned = self.returned.clone();
-        let left = |line: &SoldLine<'a>| {
-            let back = returned.get_mut(line.product_id).map_or(0, |units| {
-                let taken = line.quantity.min(*units);
-                *units -= taken;
-                taken
-            });
-            SoldLine { quantity: line.quantity - back, ..*line }
-        };
-        self.lines.iter().map(left).filter(|line| line.quantity > 0).collect()
+        OrderState { status, user_id, lines, header }
     }
 }

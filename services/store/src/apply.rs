@@ -128,7 +128,8 @@ impl Writer {
         let known = Known {
             catalogue: &self.catalogue,
             applied: &applied_ids,
-            orders: &orders,
+            orders: &orders.known,
+            returned: &orders.returned,
             stock: stock.as_ref(),
             timezone: self.options.timezone,
         };
@@ -151,7 +152,7 @@ impl Writer {
         batch: Batch<'_>,
     ) -> Result<(Orders, FxHashSet<Uuid>, Option<DateTime<Utc>>), StoreError> {
         let ids = sorted_event_ids(batch.decoded);
-        let wanted = lookups::Wanted::of(batch.decoded, self.look_up_orders > 0);
+        let wanted = lookups::Wanted::of(batch.decoded, self.options.reject_uncovered || self.look_up_orders > 0);
         let this = &*self;
         let begin = async { Ok(this.client.batch_execute("BEGIN").await?) };
         let fence = this.lock_progress(batch.spans);

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::try_join;
 use rustc_hash::FxHashMap;
 use stocktide_domain::event::{Body, OrderStatus};
-use stocktide_domain::fold::{self, KnownLine, KnownOrder, OrderKey};
+use stocktide_domain::fold::{self, KnownLine, KnownOrder, OrderKey, Returned};
 use stocktide_domain::{Money, ProductKind, Source};
 use tokio_postgres::Row;
 
@@ -27,7 +27,8 @@ pub(crate) struct Query<'a> {
 
 impl<'a> Wanted<'a> {
     /// What the batch refers to, and, where `placed` asks for it, the orders that it places: they are normally new, so
-    /// it is cheaper to let the COPY fail once when one is known.
+    /// it is cheaper to let the COPY fail once when one is known. (Not under the policy that checks stock: an order that is
+    /// rejected for want of stock never comes to the COPY, and its true reason may be that it is known.)
     pub(crate) fn of(decoded: &'a [fold::Record], placed: bool) -> Wanted<'a> {
         let referred = decoded.iter().filter_map(fold::references).map(|(key, _)| key);
         let mut queries = by_source(referred, true);
@@ -67,23 +68,26 @@ impl Query<'_> {
     }
 }
 
-/// The orders that were found; their lines follow in [`Orders::load_lines`].
-pub(crate) struct Orders(FxHashMap<OrderKey, KnownOrder>);
+/// The orders that were found; their lines, and what came back, follow in [`Orders::load_lines`].
+#[derive(Default)]
+pub(crate) struct Orders {
+    pub(crate) known: FxHashMap<OrderKey, KnownOrder>,
+    pub(crate) returned: FxHashMap<OrderKey, Returned>,
+}
 
 impl Orders {
     pub(crate) fn of(answers: Vec<(Source, Vec<Row>)>) -> Result<Orders, StoreError> {
-        let mut orders = FxHashMap::default();
+        let mut orders = Orders::default();
         for (source, row) in answers.iter().flat_map(|(source, rows)| rows.iter().map(move |row| (*source, row))) {
             let status: &str = row.try_get(1)?;
             let order = KnownOrder {
                 status: OrderStatus::from_name(status).unwrap_or(OrderStatus::Placed),
                 user_id: row.try_get(2)?,
                 lines: Vec::new(),
-                returned: FxHashMap::default(),
             };
-            orders.insert((source, row.try_get(0)?), order);
+            orders.known.insert((source, row.try_get(0)?), order);
         }
-        Ok(Orders(orders))
+        Ok(orders)
     }
 
     /// Reads the lines of the orders that something comes back from. Their headers are locked by now, so this is a
@@ -92,10 +96,9 @@ impl Orders {
         mut self,
         writer: &Writer,
         decoded: &[fold::Record],
-    ) -> Result<FxHashMap<OrderKey, KnownOrder>, StoreError> {
+    ) -> Result<Orders, StoreError> {
         let with_lines = decoded.iter().filter_map(fold::references).filter(|(_, lines)| *lines);
-        let found = with_lines.map(|(key, _)| key).filter(|(s, id)| self.0.contains_key(&(*s, (*id).to_owned())));
-        for query in by_source(found, false) {
+        for query in by_source(with_lines.map(|(key, _)| key), false) {
             let (topic, ids) = (query.source.topic(), &query.ids);
             let lines = async { Ok::<_, StoreError>(writer.client.query(&writer.sql.order_lines, &[&topic, ids]).await?) };
             let returns = async { Ok::<_, StoreError>(writer.client.query(&writer.sql.returns_of, &[&topic, ids]).await?) };
@@ -107,7 +110,7 @@ impl Orders {
                 self.add_return(query.source, row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
             }
         }
-        Ok(self.0)
+        Ok(self)
     }
 
     fn add_line(&mut self, source: Source, row: &Row) -> Result<(), StoreError> {
@@ -120,7 +123,7 @@ impl Orders {
                 self.add_return(source, order_id, product_id, quantity);
             }
             "sale" => {
-                let Some(order) = self.0.get_mut(&(source, order_id)) else { return Ok(()) };
+                let Some(order) = self.known.get_mut(&(source, order_id)) else { return Ok(()) };
                 let price = i64::try_from(row.try_get::<_, Numeric>(5)?.0).map_err(|e| StoreError::Stop(e.to_string()))?;
                 order.lines.push(KnownLine {
                     line_no: row.try_get(1)?,
@@ -138,9 +141,7 @@ impl Orders {
 
     /// Return lines have negative quantities.
     fn add_return(&mut self, source: Source, order_id: String, product_id: String, quantity: i64) {
-        if let Some(order) = self.0.get_mut(&(source, order_id)) {
-            *order.returned.entry(product_id).or_default() -= quantity;
-        }
+        *self.returned.entry((source, order_id)).or_default().entry(product_id).or_default() -= quantity;
     }
 }
 
