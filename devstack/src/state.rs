@@ -109,6 +109,8 @@ impl StateDir {
             let remedy = if self.temporary.is_some() { "TMPDIR" } else { "--state-dir" };
             return Err(DevstackError::Unreachable { path: inside, user, remedy });
         }
+        // A pointer to them in their usual place.
+        let _ = fs::remove_dir(&inside).and_then(|()| std::os::unix::fs::symlink(&outside, &inside));
         tracing::info!(data = %outside.display(), "PostgreSQL's user cannot enter the state directory");
         self.record.postgres_home = Some(outside.clone());
         Ok((outside, account))
