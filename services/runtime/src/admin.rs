@@ -59,8 +59,9 @@ pub async fn serve(
     health: Health,
     shutdown: CancellationToken,
 ) -> anyhow::Result<SocketAddr> {
-    let listener =
-        tokio::net::TcpListener::bind(listen).await.with_context(|| format!("admin.listen: cannot listen on {listen}"))?;
+    let listener = tokio::net::TcpListener::bind(listen)
+        .await
+        .with_context(|| format!("admin.listen: cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
     let routes = Router::new()
         .route("/live", get(|| async { "live\n" }))

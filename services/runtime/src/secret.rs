@@ -81,7 +81,10 @@ mod tests {
             ("postgres://ann:s3cret@db:5432/shop", "postgres://ann:***@db:5432/shop"),
             ("postgres://ann:p@ss/w:rd@db/shop", "postgres://ann:***@db/shop"),
             ("postgres://ann@db/shop", "postgres://ann@db/shop"),
-            ("postgres://db/shop?user=ann&password=x&sslmode=require", "postgres://db/shop?user=ann&password=***&sslmode=require"),
+            (
+                "postgres://db/shop?user=ann&password=x&sslmode=require",
+                "postgres://db/shop?user=ann&password=***&sslmode=require",
+            ),
             ("s3://bucket/reports", "s3://bucket/reports"),
             ("host=db password=x", "***"),
         ] {

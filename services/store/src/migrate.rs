@@ -94,9 +94,8 @@ pub(crate) fn unfit(version: i32, synchronous_commit: &str, fsync: &str) -> Opti
 }
 
 async fn versions(pool: &PgPool) -> Result<Vec<i64>, sqlx::Error> {
-    let is_there: bool = sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL")
-        .fetch_one(pool)
-        .await?;
+    let is_there: bool =
+        sqlx::query_scalar("SELECT to_regclass('_sqlx_migrations') IS NOT NULL").fetch_one(pool).await?;
     if !is_there {
         return Ok(Vec::new());
     }
@@ -104,16 +103,15 @@ async fn versions(pool: &PgPool) -> Result<Vec<i64>, sqlx::Error> {
 }
 
 async fn settle_installation(pool: &PgPool, currency: &str, timezone: &str) -> Result<bool, MigrateError> {
-    let written = sqlx::query("INSERT INTO installation (currency, timezone) VALUES ($1, $2) ON CONFLICT DO NOTHING")
-        .bind(currency)
-        .bind(timezone)
-        .execute(pool)
-        .await?;
+    let written =
+        sqlx::query("INSERT INTO installation (currency, timezone) VALUES ($1, $2) ON CONFLICT DO NOTHING")
+            .bind(currency)
+            .bind(timezone)
+            .execute(pool)
+            .await?;
     let row = sqlx::query("SELECT currency, timezone FROM installation").fetch_one(pool).await?;
-    let settled: [(&'static str, &str, String); 2] = [
-        ("business.currency", currency, row.try_get(0)?),
-        ("business.timezone", timezone, row.try_get(1)?),
-    ];
+    let settled: [(&'static str, &str, String); 2] =
+        [("business.currency", currency, row.try_get(0)?), ("business.timezone", timezone, row.try_get(1)?)];
     for (key, configured, fixed) in settled {
         if configured != fixed {
             return Err(MigrateError::Fixed { key, configured: configured.to_owned(), fixed });
@@ -139,8 +137,12 @@ mod tests {
 
     #[test]
     fn servers_that_lose_updates_or_commits_are_refused() {
-        let loses = |version| unfit(version, "on", "on").is_some_and(|why| why.contains("loses concurrent updates"));
-        assert_eq!([180_000, 180_001, 180_002, 180_006, 150_018, 190_000].map(loses), [true, true, false, false, false, false]);
+        let loses =
+            |version| unfit(version, "on", "on").is_some_and(|why| why.contains("loses concurrent updates"));
+        assert_eq!(
+            [180_000, 180_001, 180_002, 180_006, 150_018, 190_000].map(loses),
+            [true, true, false, false, false, false]
+        );
         assert!(unfit(140_010, "on", "on").is_some());
         assert!(unfit(180_006, "off", "on").is_some_and(|why| why.starts_with("synchronous_commit is off")));
         assert!(unfit(180_006, "on", "off").is_some());

@@ -42,7 +42,12 @@ fn small() -> CatalogueFiles {
             product("P2", "Becher äöü ☕", ProductKind::Stock),
             product("POST", "Postage", ProductKind::Service),
         ],
-        suppliers: vec![SupplierRow { line: 0, supplier_id: "acme".into(), name: "Acme".into(), contact: String::new() }],
+        suppliers: vec![SupplierRow {
+            line: 0,
+            supplier_id: "acme".into(),
+            name: "Acme".into(),
+            contact: String::new(),
+        }],
         locations: vec![location("online"), location("s1")],
         stock: vec![stock("P2", "online", 20), stock("P1", "s1", 5), stock("P1", "online", 10)],
         absent: vec![],
@@ -79,7 +84,10 @@ fn a_load_tells_new_changed_and_unchanged_and_raises_the_version_only_for_a_chan
 
         let second = catalogue::load(&pool, &files).await.unwrap();
         assert!(!second.is_changed());
-        assert_eq!((second.products, second.stock, second.catalogue_version), (tally(0, 0, 3, 0), tally(0, 0, 3, 0), 1));
+        assert_eq!(
+            (second.products, second.stock, second.catalogue_version),
+            (tally(0, 0, 3, 0), tally(0, 0, 3, 0), 1)
+        );
 
         files.products[0].price = Money::ZERO;
         files.products[1].reorder_point = None;
@@ -101,7 +109,11 @@ fn opening_stock_of_rows_with_movements_is_left_and_reported() {
         let mut files = small();
         catalogue::load(&pool, &files).await.unwrap();
         sell(&pool, "P1", "online", 3).await;
-        assert_eq!(catalogue::load(&pool, &files).await.unwrap().stock, tally(0, 0, 3, 0), "the same opening stock");
+        assert_eq!(
+            catalogue::load(&pool, &files).await.unwrap().stock,
+            tally(0, 0, 3, 0),
+            "the same opening stock"
+        );
 
         files.stock = vec![stock("P1", "online", 99), stock("P2", "online", 1)];
         let report = catalogue::load(&pool, &files).await.unwrap();
@@ -126,7 +138,9 @@ fn one_wrong_row_and_nothing_is_loaded() {
         files.products[2].currency = "EUR".to_owned();
         files.stock.push(stock("P7", "online", 1));
         files.stock.push(stock("P1", "moon", 1));
-        let LoadError::Refused(refusals) = catalogue::load(&pool, &files).await.unwrap_err() else { panic!() };
+        let LoadError::Refused(refusals) = catalogue::load(&pool, &files).await.unwrap_err() else {
+            panic!()
+        };
         let refusals: Vec<String> = refusals.iter().map(ToString::to_string).collect();
         assert_eq!(
             refusals,
@@ -147,13 +161,20 @@ fn stock_may_name_what_only_the_database_knows_but_no_service() {
     database::run(async {
         let pool = shop().await;
         catalogue::load(&pool, &small()).await.unwrap();
-        let only_stock = |product| CatalogueFiles { stock: vec![stock(product, "s1", 4)], ..CatalogueFiles::default() };
+        let only_stock =
+            |product| CatalogueFiles { stock: vec![stock(product, "s1", 4)], ..CatalogueFiles::default() };
         assert_eq!(catalogue::load(&pool, &only_stock("P2")).await.unwrap().stock, tally(1, 0, 0, 0));
         let error = catalogue::load(&pool, &only_stock("POST")).await.unwrap_err().to_string();
         assert!(error.ends_with("product_id \"POST\" is of kind service, which has no stock"), "{error}");
-        let files = CatalogueFiles { products: vec![product("P1", "Mug", ProductKind::Service)], ..CatalogueFiles::default() };
+        let files = CatalogueFiles {
+            products: vec![product("P1", "Mug", ProductKind::Service)],
+            ..CatalogueFiles::default()
+        };
         let error = catalogue::load(&pool, &files).await.unwrap_err().to_string();
-        assert!(error.ends_with("product_id \"P1\" has stock rows, so its kind cannot become service"), "{error}");
+        assert!(
+            error.ends_with("product_id \"P1\" has stock rows, so its kind cannot become service"),
+            "{error}"
+        );
     });
 }
 
@@ -164,7 +185,10 @@ fn a_program_s_catalogue_is_checked_like_a_file_s() {
         let mut files = small();
         files.products.push(files.products[0].clone());
         let error = catalogue::load(&pool, &files).await.unwrap_err().to_string();
-        assert!(error.starts_with("the catalogue is refused: products.csv: product_id \"P1\" stands"), "{error}");
+        assert!(
+            error.starts_with("the catalogue is refused: products.csv: product_id \"P1\" stands"),
+            "{error}"
+        );
     });
 }
 
@@ -223,7 +247,8 @@ fn loads_at_once_follow_one_another() {
 }
 
 /// What a processor does to stock: rows made and moved in key order, in one transaction.
-const MOVE: &str = "INSERT INTO inventory AS i (product_id, location_id, quantity_on_hand, version, last_updated)
+const MOVE: &str =
+    "INSERT INTO inventory AS i (product_id, location_id, quantity_on_hand, version, last_updated)
      SELECT p, 'online', -1, 1, now() FROM unnest($1::text[]) AS p ORDER BY p COLLATE \"C\"
      ON CONFLICT (product_id, location_id)
      DO UPDATE SET quantity_on_hand = i.quantity_on_hand - 1, version = i.version + 1";
@@ -233,7 +258,8 @@ fn a_load_beside_a_processor_neither_deadlocks_nor_loses_a_movement() {
     database::run(async {
         let pool = shop().await;
         // Upper and lower case: the bytewise order is not the one of most locales.
-        let ids: Vec<String> = (0..300).map(|n| format!("{}{n}", if n % 2 == 0 { "a" } else { "B" })).collect();
+        let ids: Vec<String> =
+            (0..300).map(|n| format!("{}{n}", if n % 2 == 0 { "a" } else { "B" })).collect();
         let mut files = CatalogueFiles { locations: vec![location("online")], ..CatalogueFiles::default() };
         files.products = ids.iter().map(|id| product(id, "Mug", ProductKind::Stock)).collect();
         catalogue::load(&pool, &files).await.unwrap();
@@ -281,7 +307,7 @@ fn a_hundred_thousand_products_are_loaded_in_seconds() {
             assert_eq!((report.stock.new, report.stock.unchanged), expected);
             println!("100,000 products and stock rows: {:?}", start.elapsed());
             // A load row by row takes minutes; a busy machine several times the few seconds that this takes.
-            assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+            assert!(start.elapsed() < Duration::from_mins(1), "{:?}", start.elapsed());
         }
     });
 }

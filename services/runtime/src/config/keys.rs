@@ -254,7 +254,8 @@ impl Key {
 /// The keys that a name may have meant: those of its section, or else the sections.
 pub fn near(name: &str) -> String {
     let section = name.split(['.', '_']).next().unwrap_or_default().to_ascii_lowercase();
-    let same: Vec<&str> = KEYS.iter().map(|k| k.name).filter(|k| k.split('.').next() == Some(&section)).collect();
+    let same: Vec<&str> =
+        KEYS.iter().map(|k| k.name).filter(|k| k.split('.').next() == Some(&section)).collect();
     if same.is_empty() {
         let mut sections: Vec<String> =
             KEYS.iter().filter_map(|k| k.name.split('.').next()).map(|s| format!("{s}.…")).collect();

@@ -34,7 +34,8 @@ pub struct Flag {
 impl Sources {
     /// The process's own: the given file, else `STOCKTIDE_CONFIG`'s, else `stocktide.toml` if it is in the working directory.
     pub fn of_process(file: Option<PathBuf>, flags: Vec<Flag>) -> Sources {
-        let named = file.or_else(|| std::env::var_os("STOCKTIDE_CONFIG").filter(|f| !f.is_empty()).map(PathBuf::from));
+        let named = file
+            .or_else(|| std::env::var_os("STOCKTIDE_CONFIG").filter(|f| !f.is_empty()).map(PathBuf::from));
         let usual = Path::new("stocktide.toml");
         let file = named.or_else(|| usual.exists().then(|| usual.to_owned()));
         let environment =
@@ -69,10 +70,20 @@ impl Setting {
             value: format!("{:?}", key.shown(text)),
             allowed: key.kind.allowed(),
         })?;
-        Ok(Setting { path: key.name.split('.').map(str::to_owned).collect(), value, layer, origin: origin.to_owned() })
+        Ok(Setting {
+            path: key.name.split('.').map(str::to_owned).collect(),
+            value,
+            layer,
+            origin: origin.to_owned(),
+        })
     }
 
-    pub(super) fn property(name: &str, text: &str, layer: Layer, origin: &str) -> Result<Setting, ConfigError> {
+    pub(super) fn property(
+        name: &str,
+        text: &str,
+        layer: Layer,
+        origin: &str,
+    ) -> Result<Setting, ConfigError> {
         check_property(name, text, origin)?;
         let path = PROPERTIES.split('.').chain([name]).map(str::to_owned).collect();
         Ok(Setting { path, value: Value::from(text), layer, origin: origin.to_owned() })
@@ -147,7 +158,12 @@ fn read_file(path: &Path, settings: &mut Vec<Setting>) -> Result<(), ConfigError
     Ok(())
 }
 
-fn from_toml(file: &str, name: &str, value: toml::Value, settings: &mut Vec<Setting>) -> Result<(), ConfigError> {
+fn from_toml(
+    file: &str,
+    name: &str,
+    value: toml::Value,
+    settings: &mut Vec<Setting>,
+) -> Result<(), ConfigError> {
     match (keys::find(name), value) {
         (Some(key), value) => {
             let text = scalar(&value).ok_or_else(|| ConfigError::WrongValue {
@@ -159,7 +175,9 @@ fn from_toml(file: &str, name: &str, value: toml::Value, settings: &mut Vec<Sett
             settings.push(Setting::of(key, &text, Layer::File, file)?);
             Ok(())
         }
-        (None, toml::Value::Table(properties)) if name == PROPERTIES => read_properties(file, "", properties, settings),
+        (None, toml::Value::Table(properties)) if name == PROPERTIES => {
+            read_properties(file, "", properties, settings)
+        }
         (None, _) => Err(unknown(file, name)),
     }
 }
@@ -251,10 +269,12 @@ fn check_property(name: &str, value: &str, origin: &str) -> Result<(), ConfigErr
     let mut probe = rdkafka::ClientConfig::new();
     match probe.set(name, value).create_native_config() {
         Ok(_) => Ok(()),
-        Err(rdkafka::error::KafkaError::ClientConfig(_, problem, _, _)) => Err(ConfigError::Conflict(format!(
-            "{origin}: {PROPERTIES}.{name}: {}; allowed: the properties of librdkafka's CONFIGURATION.md",
-            problem.trim().trim_end_matches('.').replace('\n', " ")
-        ))),
+        Err(rdkafka::error::KafkaError::ClientConfig(_, problem, _, _)) => {
+            Err(ConfigError::Conflict(format!(
+                "{origin}: {PROPERTIES}.{name}: {}; allowed: the properties of librdkafka's CONFIGURATION.md",
+                problem.trim().trim_end_matches('.').replace('\n', " ")
+            )))
+        }
         Err(other) => Err(ConfigError::Conflict(format!("{origin}: {PROPERTIES}.{name}: {other}"))),
     }
 }

@@ -65,8 +65,10 @@ fn take_from_file(settings: &mut Vec<Setting>, key: &str, file_key: &str) -> Res
 }
 
 fn read_secret(path: &Path, file_key: &str) -> Result<String, ConfigError> {
-    let failed =
-        |problem: String| ConfigError::File { path: path.display().to_string(), problem: format!("{file_key}: {problem}") };
+    let failed = |problem: String| ConfigError::File {
+        path: path.display().to_string(),
+        problem: format!("{file_key}: {problem}"),
+    };
     let text = std::fs::read_to_string(path).map_err(|e| failed(e.to_string()))?;
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(failed("the file is empty".to_owned())),
@@ -78,7 +80,8 @@ fn read_secret(path: &Path, file_key: &str) -> Result<String, ConfigError> {
 fn keep_heartbeat_below_a_third(settings: &mut Vec<Setting>) -> Result<(), ConfigError> {
     let last = |key: &str| settings.iter().rev().find(|s| s.is(key));
     let read = |s: &Setting| s.value.as_str().and_then(values::parse_duration);
-    let (Some(heartbeat), Some(session)) = (last("kafka.heartbeat_interval"), last("kafka.session_timeout")) else {
+    let (Some(heartbeat), Some(session)) = (last("kafka.heartbeat_interval"), last("kafka.session_timeout"))
+    else {
         return Ok(());
     };
     let (Some(interval), Some(timeout)) = (read(heartbeat), read(session)) else {
@@ -122,7 +125,11 @@ fn entries(figment: &Figment) -> Vec<Entry> {
     for (name, value) in properties {
         let text = value.as_str().unwrap_or_default();
         let shown = if secret::is_secret_name(&name) { secret::MASK } else { text };
-        entries.push(Entry { key: format!("{PROPERTIES}.{name}"), value: Some(shown.to_owned()), origin: origin(&value) });
+        entries.push(Entry {
+            key: format!("{PROPERTIES}.{name}"),
+            value: Some(shown.to_owned()),
+            origin: origin(&value),
+        });
     }
     entries
 }

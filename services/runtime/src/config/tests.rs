@@ -69,8 +69,13 @@ fn an_unknown_variable_is_named_with_what_is_allowed() {
 
 #[test]
 fn variables_of_tests_and_of_the_private_stack_are_no_configuration() {
-    from_environment(&[("STOCKTIDE_TEST_SEED", "7"), ("STOCKTIDE_PARTS_DIR", "/x"), ("STOCKTIDE_CONFIG", "/y"), ("PATH", "/")])
-        .unwrap();
+    from_environment(&[
+        ("STOCKTIDE_TEST_SEED", "7"),
+        ("STOCKTIDE_PARTS_DIR", "/x"),
+        ("STOCKTIDE_CONFIG", "/y"),
+        ("PATH", "/"),
+    ])
+    .unwrap();
     from_environment(&[("STOCKTIDE_TOPICS_PARTITIONS", "")]).unwrap();
 }
 
@@ -80,11 +85,19 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
         ("STOCKTIDE_TOPICS_PARTITIONS", "many", "a whole number from 1 to 10000"),
         ("STOCKTIDE_TOPICS_PARTITIONS", "0", "a whole number from 1 to 10000"),
         ("STOCKTIDE_TOPICS_RETENTION_MS", "-2", "a whole number from -1"),
-        ("STOCKTIDE_BUSINESS_TIMEZONE", "Mars/Olympus", "the name of an IANA time zone like UTC or Europe/London"),
+        (
+            "STOCKTIDE_BUSINESS_TIMEZONE",
+            "Mars/Olympus",
+            "the name of an IANA time zone like UTC or Europe/London",
+        ),
         ("STOCKTIDE_BUSINESS_CURRENCY", "pound", "an ISO 4217 code of three capital letters like GBP"),
         ("STOCKTIDE_PAYMENTS_WAIT", "10", "a duration like 250ms, 10s or 10m, from 0 to 30days"),
         ("STOCKTIDE_PROCESSOR_STOCK_POLICY", "maybe", "record or reject"),
-        ("STOCKTIDE_PROCESSOR_EVENT_MAX_BYTES", "1.5MiB", "a number of bytes like 500000 or 32MiB, from 1KiB to 64MiB"),
+        (
+            "STOCKTIDE_PROCESSOR_EVENT_MAX_BYTES",
+            "1.5MiB",
+            "a number of bytes like 500000 or 32MiB, from 1KiB to 64MiB",
+        ),
         ("STOCKTIDE_ADMIN_LISTEN", "9100", "host:port like 127.0.0.1:9100 (port 0: a free one)"),
         ("STOCKTIDE_KAFKA_BROKERS", "a:1,b", "host:port, several with commas between"),
     ] {
@@ -97,7 +110,10 @@ fn a_wrong_value_is_named_with_what_is_allowed() {
 #[test]
 fn an_unknown_key_of_a_file_is_named() {
     let error = from_file("[kafka]\nbroker = 'a:1'\n").unwrap_err().to_string();
-    assert!(error.contains("there is no setting \"kafka.broker\"; allowed: kafka.brokers, kafka.group"), "{error}");
+    assert!(
+        error.contains("there is no setting \"kafka.broker\"; allowed: kafka.brokers, kafka.group"),
+        "{error}"
+    );
     let error = from_file("[kafak]\nbrokers = 'a:1'\n").unwrap_err().to_string();
     assert!(error.contains("\"kafak.brokers\"; allowed: database.…, kafka.…, business.…"), "{error}");
     let error = from_file("currency = 'GBP'\n").unwrap_err().to_string();
@@ -108,10 +124,14 @@ fn an_unknown_key_of_a_file_is_named() {
 fn a_broken_or_missing_file_is_named_with_its_line() {
     let error = from_file("[log]\nfilter = 'info'\nformat = \n").unwrap_err().to_string();
     assert!(error.contains(": line 3: ") && !error.contains('\n'), "{error}");
-    let error = Config::load(&Sources { file: Some("/nowhere.toml".into()), ..Sources::default() }).unwrap_err();
+    let error =
+        Config::load(&Sources { file: Some("/nowhere.toml".into()), ..Sources::default() }).unwrap_err();
     assert!(error.to_string().starts_with("/nowhere.toml: No such file"), "{error}");
     let error = from_file("[topics]\npartitions = [4]\n").unwrap_err().to_string();
-    assert!(error.ends_with("topics.partitions is of type array; allowed: a whole number from 1 to 10000"), "{error}");
+    assert!(
+        error.ends_with("topics.partitions is of type array; allowed: a whole number from 1 to 10000"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -129,7 +149,8 @@ fn durations_and_bytes_are_read_as_people_write_them() {
 
 #[test]
 fn librdkafka_properties_come_from_tables_and_variables_and_are_checked() {
-    let file = file("[kafka.properties]\nclient.rack = 'r1'\n'max.in.flight' = 3\n'sasl.password' = 'hush'\n");
+    let file =
+        file("[kafka.properties]\nclient.rack = 'r1'\n'max.in.flight' = 3\n'sasl.password' = 'hush'\n");
     let config = Config::load(&Sources {
         file: Some(file.path().to_owned()),
         environment: environment(&[("STOCKTIDE_KAFKA_PROPERTIES_SOCKET_KEEPALIVE_ENABLE", "true")]),
@@ -145,7 +166,8 @@ fn librdkafka_properties_come_from_tables_and_variables_and_are_checked() {
 
     let error = from_file("[kafka.properties]\nsecurity.protokoll = 'SSL'\n").unwrap_err().to_string();
     assert!(error.contains("kafka.properties.security.protokoll: No such configuration property"), "{error}");
-    let error = from_file("[kafka.properties]\nisolation.level = 'read_uncommitted'\n").unwrap_err().to_string();
+    let error =
+        from_file("[kafka.properties]\nisolation.level = 'read_uncommitted'\n").unwrap_err().to_string();
     assert!(error.contains("kafka.properties.isolation.level is not yours to set"), "{error}");
 }
 
@@ -156,10 +178,15 @@ fn a_secret_may_stand_in_a_file_and_is_shown_nowhere() {
     let config = from_environment(&[("STOCKTIDE_DATABASE_URL_FILE", path)]).unwrap();
     assert_eq!(config.database_url().unwrap(), "postgres://ann:hush@db/shop");
     let (shown, origin) = entry(&config, "database.url");
-    assert_eq!((shown.as_str(), origin), ("postgres://ann:***@db/shop", format!("{path} (database.url_file)")));
+    assert_eq!(
+        (shown.as_str(), origin),
+        ("postgres://ann:***@db/shop", format!("{path} (database.url_file)"))
+    );
 
     let password = file("hush");
-    let config = from_environment(&[("STOCKTIDE_KAFKA_SASL_PASSWORD_FILE", password.path().to_str().unwrap())]).unwrap();
+    let config =
+        from_environment(&[("STOCKTIDE_KAFKA_SASL_PASSWORD_FILE", password.path().to_str().unwrap())])
+            .unwrap();
     assert_eq!(config.kafka.properties.get("sasl.password").map(String::as_str), Some("hush"));
 }
 
@@ -173,7 +200,11 @@ fn a_secret_and_its_file_in_one_layer_are_refused_and_otherwise_the_higher_layer
     let config = Config::load(&Sources {
         file: None,
         environment: environment(&both[..1]),
-        flags: vec![Flag { key: "database.url", value: "postgres://flag@db/shop".to_owned(), flag: "--database-url" }],
+        flags: vec![Flag {
+            key: "database.url",
+            value: "postgres://flag@db/shop".to_owned(),
+            flag: "--database-url",
+        }],
     })
     .unwrap();
     assert_eq!(config.database_url().unwrap(), "postgres://flag@db/shop");
@@ -181,7 +212,8 @@ fn a_secret_and_its_file_in_one_layer_are_refused_and_otherwise_the_higher_layer
 
 #[test]
 fn a_wrong_url_is_refused_without_showing_its_password() {
-    let error = from_environment(&[("STOCKTIDE_DATABASE_URL", "mysql://ann:hush@db/shop")]).unwrap_err().to_string();
+    let error =
+        from_environment(&[("STOCKTIDE_DATABASE_URL", "mysql://ann:hush@db/shop")]).unwrap_err().to_string();
     assert!(!error.contains("hush") && error.contains("mysql://ann:***@db/shop"), "{error}");
 }
 
@@ -211,5 +243,8 @@ fn the_documentation_of_the_keys_is_up_to_date() {
         std::fs::write(path, docs::page()).unwrap();
     }
     let written = std::fs::read_to_string(path).unwrap_or_default();
-    assert!(written == docs::page(), "docs/configuration.md is out of date: UPDATE_DOCS=1 cargo test -p stocktide-runtime");
+    assert!(
+        written == docs::page(),
+        "docs/configuration.md is out of date: UPDATE_DOCS=1 cargo test -p stocktide-runtime"
+    );
 }

@@ -12,10 +12,12 @@ impl Kind {
         let as_text = |ok: bool| ok.then(|| Value::from(text));
         match *self {
             Kind::Text | Kind::File => as_text(!text.trim().is_empty()),
-            Kind::DatabaseUrl => as_text(["postgres://", "postgresql://"].iter().any(|s| text.starts_with(s))),
-            Kind::Url(schemes) => {
-                as_text(schemes.iter().any(|s| text.strip_prefix(s).is_some_and(|rest| rest.starts_with("://"))))
+            Kind::DatabaseUrl => {
+                as_text(["postgres://", "postgresql://"].iter().any(|s| text.starts_with(s)))
             }
+            Kind::Url(schemes) => as_text(
+                schemes.iter().any(|s| text.strip_prefix(s).is_some_and(|rest| rest.starts_with("://"))),
+            ),
             Kind::Integer(least, most) => {
                 let number: i64 = text.replace('_', "").parse().ok()?;
                 (least..=most).contains(&number).then(|| Value::from(number))
@@ -50,7 +52,11 @@ impl Kind {
             Kind::Integer(least, i64::MAX) => format!("a whole number from {least}"),
             Kind::Integer(least, most) => format!("a whole number from {least} to {most}"),
             Kind::Bytes(least, most) => {
-                format!("a number of bytes like 500000 or 32MiB, from {} to {}", show_bytes(least), show_bytes(most))
+                format!(
+                    "a number of bytes like 500000 or 32MiB, from {} to {}",
+                    show_bytes(least),
+                    show_bytes(most)
+                )
             }
             Kind::Duration(least, most) => {
                 let show = |ms: u64| match ms {
@@ -62,7 +68,10 @@ impl Kind {
             Kind::OneOf(words) => words.join(" or "),
             Kind::Timezone => "the name of an IANA time zone like UTC or Europe/London".to_owned(),
             Kind::Currency => "an ISO 4217 code of three capital letters like GBP".to_owned(),
-            Kind::LogFilter => "error, warn, info, debug, trace, or directives like info,stocktide_processor=debug".to_owned(),
+            Kind::LogFilter => {
+                "error, warn, info, debug, trace, or directives like info,stocktide_processor=debug"
+                    .to_owned()
+            }
             Kind::Addresses => "host:port, several with commas between".to_owned(),
             Kind::Listen => "host:port like 127.0.0.1:9100 (port 0: a free one)".to_owned(),
         }

@@ -30,7 +30,8 @@ pub const INPUT_TOPICS: [&str; 3] = [ONLINE_ORDERS, STORE_SALES, SUPPLIER_RESTOC
 /// The topics that the processor writes.
 pub const OUTPUT_TOPICS: [&str; 2] = [INVENTORY_UPDATES, DLQ];
 /// Every topic there is.
-pub const TOPICS: [&str; 6] = [ONLINE_ORDERS, STORE_SALES, SUPPLIER_RESTOCKS, PAYMENTS, INVENTORY_UPDATES, DLQ];
+pub const TOPICS: [&str; 6] =
+    [ONLINE_ORDERS, STORE_SALES, SUPPLIER_RESTOCKS, PAYMENTS, INVENTORY_UPDATES, DLQ];
 
 /// What every Kafka client starts from: the brokers, a client.id, and the properties of the configuration. Without
 /// brokers the client connects to nobody: ask [`Config::kafka_brokers`] first.
@@ -74,7 +75,9 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
         RDKafkaLogLevel::Error | RDKafkaLogLevel::Warning => {
             tracing::warn!(target: "librdkafka", facility, "{message}");
         }
-        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => tracing::debug!(target: "librdkafka", facility, "{message}"),
+        RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
+            tracing::debug!(target: "librdkafka", facility, "{message}")
+        }
         RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
     }
 }

@@ -53,7 +53,9 @@ pub enum Change {
 impl fmt::Display for TopicChange {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.change {
-            Change::Created { partitions } => write!(f, "{}: created with {partitions} partitions", self.topic),
+            Change::Created { partitions } => {
+                write!(f, "{}: created with {partitions} partitions", self.topic)
+            }
             Change::Set { name, from, to } => write!(f, "{}: {name} set to {to} (was {from})", self.topic),
             Change::LeftAsItIs(how) => write!(f, "{}: left as it is: {how}", self.topic),
         }
@@ -115,7 +117,10 @@ fn dlq_last(settings: &BTreeMap<&'static str, ConfigResource>, config: &Config) 
     Wanted { retention_ms: config.topics.retention_ms, input_bytes, dlq_bytes: largest + DLQ_HEADROOM_BYTES }
 }
 
-async fn create_missing(admin: &AdminClient<LogContext>, config: &Config) -> anyhow::Result<Vec<TopicChange>> {
+async fn create_missing(
+    admin: &AdminClient<LogContext>,
+    config: &Config,
+) -> anyhow::Result<Vec<TopicChange>> {
     let wanted = dlq_last(&BTreeMap::new(), config);
     let retention = wanted.retention_ms.to_string();
     let sizes: Vec<(&str, Option<String>)> =
@@ -218,7 +223,8 @@ async fn bring_up_to_date(
         answer.map_err(|(_, code)| anyhow!("cannot change the settings of topic {topic}: {code}"))?;
     }
     changes.extend(
-        set.into_iter().map(|(name, to)| TopicChange { topic, change: Change::Set { name, from: current(name), to } }),
+        set.into_iter()
+            .map(|(name, to)| TopicChange { topic, change: Change::Set { name, from: current(name), to } }),
     );
     Ok(changes)
 }

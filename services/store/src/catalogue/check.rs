@@ -7,7 +7,9 @@ use stocktide_domain::ProductKind;
 use stocktide_domain::decode::Limits;
 
 use super::files::MAX_REFUSALS;
-use super::{CatalogueFiles, LOCATIONS, LocationRow, PRODUCTS, ProductRow, Refusal, STOCK, SUPPLIERS, StockRow};
+use super::{
+    CatalogueFiles, LOCATIONS, LocationRow, PRODUCTS, ProductRow, Refusal, STOCK, SUPPLIERS, StockRow,
+};
 
 /// The most units of opening stock, and the highest reorder point.
 pub(super) const MAX_UNITS: i64 = 1_000_000_000_000;
@@ -20,7 +22,12 @@ const LOCATION_KINDS: [&str; 3] = ["online", "store", "warehouse"];
 pub(super) fn check(files: &CatalogueFiles) -> Vec<Refusal> {
     let mut found = Found::default();
     found.products(&files.products);
-    found.keys(SUPPLIERS, &files.suppliers, |row| (row.line, &row.supplier_id), |id| format!("supplier_id {id:?}"));
+    found.keys(
+        SUPPLIERS,
+        &files.suppliers,
+        |row| (row.line, &row.supplier_id),
+        |id| format!("supplier_id {id:?}"),
+    );
     for row in &files.suppliers {
         found.note(SUPPLIERS, row.line, id("supplier_id", &row.supplier_id));
         found.note(SUPPLIERS, row.line, name("name", &row.name, 1));
@@ -56,7 +63,11 @@ impl Found {
         for row in rows {
             let (line, key) = key(row);
             if let Some(first) = seen.get(&key) {
-                self.refusals.push(Refusal::new(file, line, format!("{} stands in line {first} already", show(&key))));
+                self.refusals.push(Refusal::new(
+                    file,
+                    line,
+                    format!("{} stands in line {first} already", show(&key)),
+                ));
             } else {
                 seen.insert(key, line);
             }
@@ -88,7 +99,10 @@ impl Found {
                 self.note(LOCATIONS, row.line, Err(why));
             }
             if row.timezone.parse::<chrono_tz::Tz>().is_err() {
-                let why = format!("timezone {:?}; allowed: the name of an IANA time zone like Europe/London", row.timezone);
+                let why = format!(
+                    "timezone {:?}; allowed: the name of an IANA time zone like Europe/London",
+                    row.timezone
+                );
                 self.note(LOCATIONS, row.line, Err(why));
             }
         }
@@ -96,9 +110,12 @@ impl Found {
 
     fn stock(&mut self, files: &CatalogueFiles) {
         let key = |row: &StockRow| (row.product_id.clone(), row.location_id.clone());
-        self.keys(STOCK, &files.stock, |row| (row.line, key(row)), |(product, location)| {
-            format!("product_id {product:?} at location_id {location:?}")
-        });
+        self.keys(
+            STOCK,
+            &files.stock,
+            |row| (row.line, key(row)),
+            |(product, location)| format!("product_id {product:?} at location_id {location:?}"),
+        );
         let services: FxHashSet<&str> = files
             .products
             .iter()

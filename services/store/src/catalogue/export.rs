@@ -50,7 +50,9 @@ pub enum ExportError {
 pub async fn export(pool: &PgPool, dir: &Path) -> Result<Exported, ExportError> {
     std::fs::create_dir_all(dir).map_err(|e| failed(dir, &e))?;
     let mut transaction = pool.begin().await?;
-    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY").execute(&mut *transaction).await?;
+    sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        .execute(&mut *transaction)
+        .await?;
     let exported = Exported {
         products: products(&mut transaction, dir).await?,
         suppliers: suppliers(&mut transaction, dir).await?,
@@ -73,7 +75,8 @@ async fn products(connection: &mut PgConnection, dir: &Path) -> Result<usize, Ex
         let price: String = row.try_get(3)?;
         let price = Money::parse(&price).map_err(|e| sqlx::Error::Decode(Box::new(e)))?.to_string();
         let reorder_point: Option<String> = row.try_get(5)?;
-        let (id, name, category): (String, String, String) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let (id, name, category): (String, String, String) =
+            (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         let (currency, kind): (String, String) = (row.try_get(4)?, row.try_get(6)?);
         Ok(vec![id, name, category, price, currency, reorder_point.unwrap_or_default(), kind])
     })

@@ -7,7 +7,8 @@ use csv::{ByteRecord, Reader, ReaderBuilder};
 use stocktide_domain::{Money, ProductKind};
 
 use super::{
-    CatalogueFiles, LOCATIONS, LocationRow, PRODUCTS, ProductRow, Refusal, STOCK, SUPPLIERS, StockRow, SupplierRow, check,
+    CatalogueFiles, LOCATIONS, LocationRow, PRODUCTS, ProductRow, Refusal, STOCK, SUPPLIERS, StockRow,
+    SupplierRow, check,
 };
 
 /// The most rows of one file.
@@ -121,7 +122,11 @@ fn rows<T>(
 ) -> Result<Vec<T>, csv::Error> {
     let mut record = ByteRecord::new();
     if !reader.read_byte_record(&mut record)? {
-        refusals.push(Refusal::new(table.file, 0, format!("empty; it needs the header {}", table.columns.join(","))));
+        refusals.push(Refusal::new(
+            table.file,
+            0,
+            format!("empty; it needs the header {}", table.columns.join(",")),
+        ));
         return Ok(Vec::new());
     }
     let width = record.len();
@@ -138,7 +143,8 @@ fn rows<T>(
         let row = if rows.len() >= MAX_ROWS {
             Err(format!("more than {MAX_ROWS} rows"))
         } else if record.len() == width {
-            let text = csv::StringRecord::from_byte_record(record.clone()).map_err(|_| "not UTF-8".to_owned());
+            let text =
+                csv::StringRecord::from_byte_record(record.clone()).map_err(|_| "not UTF-8".to_owned());
             text.and_then(|record| parse(&Fields { line, columns: &columns, record: &record }))
         } else {
             Err(format!("{} fields, where the header has {width}", record.len()))
@@ -182,10 +188,15 @@ fn product(row: &Fields) -> Result<ProductRow, String> {
         product_id: row.text("product_id"),
         name: row.text("name"),
         category: row.text("category"),
-        price: Money::parse(price)
-            .map_err(|why| format!("price {price:?} is {why}; allowed: a decimal number with at most 4 decimals"))?,
+        price: Money::parse(price).map_err(|why| {
+            format!("price {price:?} is {why}; allowed: a decimal number with at most 4 decimals")
+        })?,
         currency: row.text("currency"),
-        reorder_point: if reorder_point.is_empty() { None } else { Some(units("reorder_point", reorder_point)?) },
+        reorder_point: if reorder_point.is_empty() {
+            None
+        } else {
+            Some(units("reorder_point", reorder_point)?)
+        },
         kind: match kind {
             "" => ProductKind::Stock,
             name => ProductKind::from_name(name)
@@ -223,7 +234,8 @@ fn stock_row(row: &Fields) -> Result<StockRow, String> {
 }
 
 fn units(column: &str, text: &str) -> Result<i64, String> {
-    text.parse().map_err(|_| format!("{column} {text:?}; allowed: a whole number from 0 to {}", check::MAX_UNITS))
+    text.parse()
+        .map_err(|_| format!("{column} {text:?}; allowed: a whole number from 0 to {}", check::MAX_UNITS))
 }
 
 fn plain(error: &impl std::fmt::Display) -> String {

@@ -37,7 +37,9 @@ pub async fn load(pool: &PgPool, files: &CatalogueFiles) -> Result<LoadReport, L
     let sql = "SELECT currency, catalogue_version FROM installation FOR UPDATE";
     let installation = match sqlx::query(sql).fetch_optional(&mut *transaction).await {
         Ok(found) => found.ok_or(LoadError::NotMigrated)?,
-        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42P01") => return Err(LoadError::NotMigrated),
+        Err(sqlx::Error::Database(e)) if e.code().as_deref() == Some("42P01") => {
+            return Err(LoadError::NotMigrated);
+        }
         Err(error) => return Err(error.into()),
     };
     let currency: String = installation.try_get(0)?;
@@ -50,7 +52,8 @@ pub async fn load(pool: &PgPool, files: &CatalogueFiles) -> Result<LoadReport, L
     report.products = products(&mut transaction, files).await?;
     (report.stock, report.left) = stock(&mut transaction, &files.stock).await?;
     if report.is_changed() {
-        let sql = "UPDATE installation SET catalogue_version = catalogue_version + 1 RETURNING catalogue_version";
+        let sql =
+            "UPDATE installation SET catalogue_version = catalogue_version + 1 RETURNING catalogue_version";
         report.catalogue_version = sqlx::query_scalar(sql).fetch_one(&mut *transaction).await?;
     }
     transaction.commit().await?;
@@ -74,7 +77,11 @@ async fn against_database(
         .iter()
         .filter(|row| row.currency != currency)
         .map(|row| {
-            Refusal::new(PRODUCTS, row.line, format!("currency {:?}; allowed: {currency}, business.currency", row.currency))
+            Refusal::new(
+                PRODUCTS,
+                row.line,
+                format!("currency {:?}; allowed: {currency}, business.currency", row.currency),
+            )
         })
         .collect();
     refusals.extend(services_with_stock(connection, files).await?);
@@ -83,7 +90,11 @@ async fn against_database(
     for row in &files.stock {
         match kinds.get(row.product_id.as_str()) {
             None => {
-                refusals.push(Refusal::new(STOCK, row.line, format!("unknown product_id {:?}", row.product_id)));
+                refusals.push(Refusal::new(
+                    STOCK,
+                    row.line,
+                    format!("unknown product_id {:?}", row.product_id),
+                ));
             }
             Some(ProductKind::Service) => {
                 refusals.push(Refusal::new(STOCK, row.line, check::service_with_stock(&row.product_id)));
@@ -91,7 +102,11 @@ async fn against_database(
             Some(ProductKind::Stock) => {}
         }
         if !locations.contains(row.location_id.as_str()) {
-            refusals.push(Refusal::new(STOCK, row.line, format!("unknown location_id {:?}", row.location_id)));
+            refusals.push(Refusal::new(
+                STOCK,
+                row.line,
+                format!("unknown location_id {:?}", row.location_id),
+            ));
         }
     }
     Ok(refusals)
@@ -113,7 +128,11 @@ async fn services_with_stock(
     let stocked: Vec<String> = sqlx::query_scalar(sql).bind(ids).fetch_all(connection).await?;
     let refuse = |id: String| {
         let line = services.get(id.as_str()).copied().unwrap_or_default();
-        Refusal::new(PRODUCTS, line, format!("product_id {id:?} has stock rows, so its kind cannot become service"))
+        Refusal::new(
+            PRODUCTS,
+            line,
+            format!("product_id {id:?} has stock rows, so its kind cannot become service"),
+        )
     };
     Ok(stocked.into_iter().map(refuse).collect())
 }
@@ -252,7 +271,10 @@ async fn products(connection: &mut PgConnection, files: &CatalogueFiles) -> Resu
 
 // Opening stock ---------------------------------------------------------------------------------------------------------
 
-async fn stock(connection: &mut PgConnection, rows: &[StockRow]) -> Result<(Tally, Vec<LeftStock>), sqlx::Error> {
+async fn stock(
+    connection: &mut PgConnection,
+    rows: &[StockRow],
+) -> Result<(Tally, Vec<LeftStock>), sqlx::Error> {
     let mut sorted: Vec<&StockRow> = rows.iter().collect();
     sorted.sort_unstable_by_key(|row| (row.product_id.as_bytes(), row.location_id.as_bytes()));
     let mut total = Tally::default();
@@ -278,7 +300,8 @@ async fn stock_chunk(
     rows: &[&StockRow],
 ) -> Result<(Tally, Vec<LeftStock>), sqlx::Error> {
     let found_rows = find_stock(connection, rows).await?;
-    let found: Keyed<&Found> = found_rows.iter().map(|(product, location, f)| ((&**product, &**location), f)).collect();
+    let found: Keyed<&Found> =
+        found_rows.iter().map(|(product, location, f)| ((&**product, &**location), f)).collect();
     let known = |row: &StockRow| found.get(&(row.product_id.as_str(), row.location_id.as_str())).copied();
     let mut tally = Tally::default();
     let mut left = Vec::new();
@@ -301,7 +324,8 @@ async fn stock_chunk(
         }
     }
     let written_rows = write_stock(connection, &write).await?;
-    let written: FxHashSet<(&str, &str)> = written_rows.iter().map(|(p, l)| (p.as_str(), l.as_str())).collect();
+    let written: FxHashSet<(&str, &str)> =
+        written_rows.iter().map(|(p, l)| (p.as_str(), l.as_str())).collect();
     for row in write {
         match known(row) {
             // A processor moved it while the load ran.
@@ -336,7 +360,10 @@ async fn find_stock(
 }
 
 /// Writes the rows that have had no movement, in the processor's lock order, and returns which these were.
-async fn write_stock(connection: &mut PgConnection, rows: &[&StockRow]) -> Result<Vec<(String, String)>, sqlx::Error> {
+async fn write_stock(
+    connection: &mut PgConnection,
+    rows: &[&StockRow],
+) -> Result<Vec<(String, String)>, sqlx::Error> {
     sqlx::query_as(
         "INSERT INTO inventory AS known (product_id, location_id, quantity_on_hand, opening_quantity, last_updated)
          SELECT product_id, location_id, quantity, quantity, now()

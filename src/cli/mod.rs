@@ -1,0 +1,232 @@
+//! The commands, what they share, and how they end: 0 done, 1 no or failed, 2 wrong usage.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use sqlx::PgPool;
+use stocktide_runtime::config::{Flag, Sources};
+use stocktide_runtime::secret::mask_url;
+use stocktide_runtime::{Config, ConfigError, telemetry};
+
+mod catalog;
+mod config;
+mod dev;
+mod migrate;
+mod processor;
+mod table;
+mod topics;
+mod up;
+mod verify;
+
+/// The exit code of wrong usage.
+const WRONG_USAGE: u8 = 2;
+
+/// Real-time inventory from Kafka, daily reports from PostgreSQL.
+#[derive(Debug, Parser)]
+#[command(
+    name = "stocktide",
+    version,
+    after_help = "Examples:
+  stocktide demo                          the tour, on a private Kafka and PostgreSQL
+  stocktide COMMAND --help                what a command does, with an example
+
+Exit codes: 0 done; 1 the answer is no, or the work failed; 2 wrong usage."
+)]
+pub struct CommandLine {
+    #[command(flatten)]
+    global: GlobalArgs,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Args)]
+struct GlobalArgs {
+    /// A configuration file in TOML, instead of STOCKTIDE_CONFIG's or ./stocktide.toml.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// PostgreSQL, as postgres://user:password@host:port/database.
+    #[arg(long, global = true, value_name = "URL")]
+    database_url: Option<String>,
+    /// Kafka's bootstrap addresses, with commas between.
+    #[arg(long, global = true, value_name = "HOST:PORT,…")]
+    kafka_brokers: Option<String>,
+    /// Where services serve /live, /ready and /metrics.
+    #[arg(long, global = true, value_name = "HOST:PORT")]
+    admin_listen: Option<String>,
+    /// What is logged: error, warn, info, debug, trace, or directives like info,stocktide_processor=debug.
+    #[arg(long, global = true, value_name = "FILTER")]
+    log: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Dev(dev::DevArgs),
+    Migrate(migrate::MigrateArgs),
+    Catalog(catalog::CatalogArgs),
+    Processor(processor::ProcessorArgs),
+    Up(up::UpArgs),
+    Topics(topics::TopicsArgs),
+    Verify(verify::VerifyArgs),
+    Config(config::ConfigArgs),
+}
+
+/// The command line as it was given.
+///
+/// # Errors
+/// The exit code, once help has been shown or wrong usage has been told in one line.
+pub fn parse() -> Result<CommandLine, ExitCode> {
+    CommandLine::try_parse().map_err(|error| {
+        if !error.use_stderr()
+            || error.kind() == clap::error::ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand
+        {
+            let _ = error.print();
+        } else {
+            complain(&in_one_line(&error.render().to_string()));
+        }
+        ExitCode::from(error.exit_code().try_into().unwrap_or(WRONG_USAGE))
+    })
+}
+
+/// clap's message without its paragraphs on usage.
+fn in_one_line(rendered: &str) -> String {
+    let message = rendered.split("\n\nUsage:").next().unwrap_or(rendered);
+    let message = message.split("\n\nFor more information").next().unwrap_or(message);
+    let words: Vec<&str> = message.trim_start_matches("error:").split_whitespace().collect();
+    words.join(" ")
+}
+
+/// Settles the configuration, starts the logs and runs the command.
+///
+/// # Errors
+/// Whatever kept the command from its work.
+pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
+    let CommandLine { global, command } = command_line;
+    let config = match command {
+        // It makes what the settings point to, so it does not ask for them.
+        Command::Dev(_) => Config::defaults()?,
+        _ => Config::load(&global.sources())?,
+    };
+    telemetry::init(&config)?;
+    match command {
+        Command::Dev(args) => dev::run(args).await,
+        Command::Migrate(args) => migrate::run(args, &config).await,
+        Command::Catalog(args) => catalog::run(args, &config).await,
+        Command::Processor(args) => processor::run(args, &config).await,
+        Command::Up(args) => up::run(args, &config).await,
+        Command::Topics(args) => topics::run(args, &config).await,
+        Command::Verify(args) => verify::run(args, &config).await,
+        Command::Config(args) => config::run(args, &config).await,
+    }
+}
+
+impl GlobalArgs {
+    fn sources(self) -> Sources {
+        let flags = [
+            ("database.url", self.database_url, "--database-url"),
+            ("kafka.brokers", self.kafka_brokers, "--kafka-brokers"),
+            ("admin.listen", self.admin_listen, "--admin-listen"),
+            ("log.filter", self.log, "--log"),
+        ];
+        let given = |(key, value, flag): (_, Option<String>, _)| Some(Flag { key, value: value?, flag });
+        Sources::of_process(self.config, flags.into_iter().filter_map(given).collect())
+    }
+}
+
+// How a command ends ----------------------------------------------------------------------------------------------------
+
+/// Wrong usage that only the command itself can find: it ends with exit code 2.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct Usage(pub String);
+
+/// Tells an error in one line and gives its exit code.
+pub fn failure(error: &anyhow::Error) -> ExitCode {
+    let is_broken_pipe = |e: &(dyn std::error::Error + 'static)| {
+        e.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    if error.chain().any(is_broken_pipe) {
+        // Whoever read our output has had enough of it, as `head` does.
+        return ExitCode::SUCCESS;
+    }
+    complain(&with_causes(error));
+    if error.chain().any(|e| e.is::<ConfigError>() || e.is::<Usage>()) {
+        ExitCode::from(WRONG_USAGE)
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn complain(message: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "stocktide: {message}");
+}
+
+/// The chain of causes with colons between; a cause that the text above it has told already is not told again.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut line = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if line.is_empty() {
+            line = cause;
+        } else if !line.contains(&cause) {
+            line = format!("{line}: {cause}");
+        }
+    }
+    line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A line of the answer, to stdout. A reader that has gone away is an error, not a panic.
+pub fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
+    writeln!(std::io::stdout().lock(), "{line}")
+}
+
+/// A small pool of connections to the configured database.
+///
+/// # Errors
+/// When it is not configured, or away; the password is not shown.
+pub async fn connect(config: &Config) -> anyhow::Result<PgPool> {
+    let url = config.database_url()?;
+    let options = sqlx::postgres::PgPoolOptions::new().max_connections(4);
+    options.connect(&url).await.with_context(|| format!("PostgreSQL at {}", mask_url(&url)))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        CommandLine::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_shows_an_example() {
+        use clap::CommandFactory;
+        for command in CommandLine::command().get_subcommands() {
+            let help = command.get_after_help().map(ToString::to_string).unwrap_or_default();
+            assert!(help.contains("stocktide "), "{} has no example", command.get_name());
+        }
+    }
+
+    #[test]
+    fn an_error_is_one_line_and_tells_each_cause_once() {
+        let error =
+            anyhow!("connection\nrefused").context("the database: connection\nrefused").context("migrate");
+        assert_eq!(with_causes(&error), "migrate: the database: connection refused");
+    }
+
+    #[test]
+    fn wrong_usage_is_told_in_one_line() {
+        let error = CommandLine::try_parse_from(["stocktide", "topics", "tail"]).unwrap_err();
+        assert_eq!(
+            in_one_line(&error.render().to_string()),
+            "the following required arguments were not provided: <TOPIC>"
+        );
+    }
+}

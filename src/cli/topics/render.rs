@@ -1,0 +1,182 @@
+//! A record, for people and for programs. Its bytes come from anybody: nothing of them may reach a terminal as a command.
+
+use std::fmt::Write;
+
+use chrono::{DateTime, SecondsFormat};
+use rdkafka::Message;
+use rdkafka::message::{BorrowedMessage, Headers};
+use serde_json::{Map, Value, json};
+
+/// A record as it is shown.
+#[derive(Debug, Default)]
+pub struct Record<'a> {
+    topic: &'a str,
+    partition: i32,
+    offset: i64,
+    /// Milliseconds since 1970.
+    timestamp: Option<i64>,
+    key: Option<&'a [u8]>,
+    headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    value: Option<&'a [u8]>,
+}
+
+impl<'a> Record<'a> {
+    /// The record of a message.
+    pub fn of(message: &'a BorrowedMessage<'_>) -> Record<'a> {
+        let headers = message.headers().map(|h| h.iter().map(|h| (h.key, h.value)).collect());
+        Record {
+            topic: message.topic(),
+            partition: message.partition(),
+            offset: message.offset(),
+            timestamp: message.timestamp().to_millis(),
+            key: message.key(),
+            headers: headers.unwrap_or_default(),
+            value: message.payload(),
+        }
+    }
+
+    /// One line: where, when, key, headers, value.
+    pub fn line(&self) -> String {
+        let headers: Vec<String> = self
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{}={}", escape(name.as_bytes()), shown(*value)))
+            .collect();
+        let headers = if headers.is_empty() { String::new() } else { format!(" [{}]", headers.join(" ")) };
+        let time = self.time().unwrap_or_else(|| "-".to_owned());
+        let (key, value) = (shown(self.key), shown(self.value));
+        format!("{}/{}@{} {time} {key}{headers} {value}", self.topic, self.partition, self.offset)
+    }
+
+    /// One JSON object. Bytes that are not UTF-8 are in `…_hex`, in place of the text.
+    pub fn json(&self) -> serde_json::Result<String> {
+        let mut object = Map::new();
+        object.insert("topic".to_owned(), json!(self.topic));
+        object.insert("partition".to_owned(), json!(self.partition));
+        object.insert("offset".to_owned(), json!(self.offset));
+        object.insert("timestamp".to_owned(), json!(self.time()));
+        put(&mut object, "key", self.key);
+        let headers = self.headers.iter().map(|(name, value)| {
+            let mut header = Map::from_iter([("name".to_owned(), json!(name))]);
+            put(&mut header, "value", *value);
+            Value::Object(header)
+        });
+        object.insert("headers".to_owned(), headers.collect());
+        put(&mut object, "value", self.value);
+        Ok(defuse_json(&serde_json::to_string(&object)?))
+    }
+
+    fn time(&self) -> Option<String> {
+        let time = DateTime::from_timestamp_millis(self.timestamp?)?;
+        Some(time.to_rfc3339_opts(SecondsFormat::Millis, true))
+    }
+}
+
+fn put(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+    match bytes.map(|b| (b, std::str::from_utf8(b))) {
+        None => object.insert(name.to_owned(), Value::Null),
+        Some((_, Ok(text))) => object.insert(name.to_owned(), json!(text)),
+        Some((bytes, Err(_))) => {
+            let hex = bytes.iter().fold(String::new(), |mut hex, byte| {
+                // Writing to a String cannot fail.
+                let _ = write!(hex, "{byte:02x}");
+                hex
+            });
+            object.insert(format!("{name}_hex"), json!(hex))
+        }
+    };
+}
+
+fn shown(bytes: Option<&[u8]>) -> String {
+    bytes.map_or_else(|| "null".to_owned(), escape)
+}
+
+/// Text with what a terminal may act upon, and bytes that are no text, written out.
+fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if is_unsafe(c) {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// JSON's own escapes cover the control characters below U+0020 only.
+fn defuse_json(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unsafe(c) {
+            let _ = write!(text, "\\u{:04x}", u32::from(c));
+        } else {
+            text.push(c);
+        }
+    }
+    text
+}
+
+/// Control characters (C0, DEL and C1), and those that turn the direction of the text around them.
+fn is_unsafe(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use super::*;
+
+    fn hostile() -> Record<'static> {
+        Record {
+            topic: "dlq",
+            partition: 2,
+            offset: 15,
+            timestamp: Some(1_290_000_000_123),
+            key: Some(b"k\x1b[31m"),
+            headers: vec![("stocktide.reason", Some(b"a\nb")), ("empty", None)],
+            value: Some("\u{9b}2J\u{202e}\u{7f}{\"a\":\"é\"}".as_bytes()),
+        }
+    }
+
+    #[test]
+    fn a_line_shows_everything_and_no_control_character() {
+        assert_eq!(
+            hostile().line(),
+            "dlq/2@15 2010-11-17T13:20:00.123Z k\\u{1b}[31m [stocktide.reason=a\\nb empty=null] \
+             \\u{9b}2J\\u{202e}\\u{7f}{\"a\":\"é\"}"
+        );
+    }
+
+    #[test]
+    fn json_is_lossless_and_shows_no_control_character() {
+        let json = hostile().json().unwrap();
+        assert!(!json.chars().any(is_unsafe), "{json}");
+        let read: Value = serde_json::from_str(&json).unwrap();
+        assert_eq!(read["value"], json!("\u{9b}2J\u{202e}\u{7f}{\"a\":\"é\"}"));
+        assert_eq!(read["headers"][0], json!({"name": "stocktide.reason", "value": "a\nb"}));
+        assert_eq!(read["timestamp"], json!("2010-11-17T13:20:00.123Z"));
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_shown_as_such() {
+        let record = Record { key: None, value: Some(b"a\xff\x00"), ..hostile() };
+        assert!(
+            record.line().ends_with(" null [stocktide.reason=a\\nb empty=null] a\\xff\\u{0}"),
+            "{}",
+            record.line()
+        );
+        let read: Value = serde_json::from_str(&record.json().unwrap()).unwrap();
+        assert_eq!(
+            (read["value_hex"].as_str(), read.get("value"), &read["key"]),
+            (Some("61ff00"), None, &Value::Null)
+        );
+    }
+}
