@@ -1,0 +1,41 @@
+# What a person or a machine runs. Build products go to CARGO_TARGET_DIR, by default to target/.
+# A Rust that scripts/setup has just installed is not on the PATH of the shell that called make.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-long setup fmt lint purity deny
+
+help: ## Show this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+demo: ## The tour: private Kafka and PostgreSQL, a month of real sales, the processor, the check of its promises
+	@scripts/setup
+	cargo run --locked --release -- demo
+
+test: ## Formatting, lints, the domain's purity, all tests
+	@scripts/setup checks
+	@$(MAKE) --no-print-directory fmt lint purity deny
+	cargo test --locked --workspace
+
+test-long: ## The long fault runs: kills of the processor, of Kafka and of PostgreSQL at random moments
+	@scripts/setup
+	STOCKTIDE_TEST_LONG=1 cargo test --locked --release -p stocktide --test faults -- --nocapture
+
+setup: ## Check for what is needed, and install what is missing (Debian, Ubuntu)
+	@scripts/setup checks
+
+fmt: # The formatting is rustfmt's
+	cargo fmt --all --check
+
+lint: # No warning is let through
+	cargo clippy --locked --workspace --all-targets -- -D warnings
+
+purity: # The domain knows neither a runtime nor a database, a broker or a network
+	@tree=$$(cargo tree --locked -p stocktide-domain -e normal --prefix none) || exit 1; \
+	impure=$$(echo "$$tree" | sed -n -E 's/^((tokio|tokio-postgres|sqlx|rdkafka|reqwest|axum|hyper)(-[a-z-]+)?) v.*/\1/p' | sort -u); \
+	if [ -n "$$impure" ]; then echo "stocktide-domain must stay pure, yet it depends on:" $$impure; exit 1; fi; \
+	echo "stocktide-domain is pure"
+
+deny: # Licences, bans and sources of the dependencies
+	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
+	else echo "cargo-deny is not installed: licences and sources are not checked"; fi
