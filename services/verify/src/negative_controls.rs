@@ -3,7 +3,7 @@
 
 use crate::digest::Digest;
 use crate::facts::{Facts, OrderStatus, StockStatus};
-use crate::world::{World, event_id};
+use crate::world::{PROCESSED_AT, World, event_id};
 
 /// Spoils a sound world, and asserts which checks fail and what they name; nothing else may fail.
 fn spoilt(spoil: impl FnOnce(&mut World), expected: &[(&str, &str)]) {
@@ -455,6 +455,14 @@ fn updates_that_aged_out_are_not_missed_and_those_after_them_are() {
     let mut world = World::sound();
     world.low.insert("inventory_updates", 3);
     world.topics.get_mut("inventory_updates").unwrap().retain(|record| record.offset >= 3);
+    assert_eq!(
+        world.report().checks[13].differing,
+        3,
+        "the topic keeps everything, so somebody took them away"
+    );
+    world.aged_before = Some(PROCESSED_AT - 1);
+    assert_eq!(world.report().checks[13].differing, 3, "they were too young to age out");
+    world.aged_before = Some(i64::MAX);
     let report = world.report();
     assert!(report.ok, "{report:?}");
     assert_eq!(

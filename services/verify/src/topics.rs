@@ -2,7 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
+use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Headers;
@@ -124,6 +125,35 @@ impl Topics {
         of.iter()
             .map(|of| offset(of).with_context(|| format!("the group's offset of {}-{}", of.0, of.1)))
             .collect()
+    }
+
+    /// Before when (microseconds since 1970) the records of a topic may have aged out; none where it keeps all.
+    ///
+    /// # Errors
+    /// The broker does not answer, or not to us.
+    pub async fn aged_before(&self, topic: &str) -> anyhow::Result<Option<i64>> {
+        let admin: AdminClient<LogContext> =
+            self.config.create_with_context(LogContext).context("the Kafka client")?;
+        let asked = [ResourceSpecifier::Topic(topic)];
+        let answer =
+            admin.describe_configs(&asked, &AdminOptions::new().request_timeout(Some(REQUEST))).await;
+        let answer = answer
+            .context("no answer from Kafka")?
+            .into_iter()
+            .next()
+            .context("an empty answer from Kafka")?;
+        let config = answer.map_err(|code| anyhow!("the configuration of {topic}: {code}"))?;
+        let value = |name: &str| {
+            config.get(name).and_then(|entry| entry.value.as_deref()?.parse::<i64>().ok()).unwrap_or(-1)
+        };
+        Ok(match (value("retention.ms"), value("retention.bytes")) {
+            (_, bytes) if bytes >= 0 => Some(i64::MAX),
+            (ms, _) if ms >= 0 => {
+                let now = stocktide_runtime::clock::now().timestamp_micros();
+                Some(now.saturating_sub(ms.saturating_mul(1_000)))
+            }
+            _ => None,
+        })
     }
 
     /// Reads spans of one topic in read_committed, all partitions at once, each in its order.

@@ -34,6 +34,9 @@ pub trait Raw {
         at: Coordinates,
         bytes: i64,
     ) -> anyhow::Result<(Option<Digest>, i64)>;
+
+    /// Before when (microseconds since 1970) the records of a topic may have aged out; none where it keeps all.
+    fn aged_before(&mut self, topic: &str) -> anyhow::Result<Option<i64>>;
 }
 
 /// Verifies an installation; blocks the thread.
@@ -86,6 +89,10 @@ impl Raw for Live<'_> {
         bytes: i64,
     ) -> anyhow::Result<(Option<Digest>, i64)> {
         self.runtime.block_on(self.snapshot.beginning(facts, at, bytes))
+    }
+
+    fn aged_before(&mut self, topic: &str) -> anyhow::Result<Option<i64>> {
+        self.runtime.block_on(self.topics.aged_before(topic))
     }
 }
 
@@ -177,8 +184,8 @@ fn inputs(
     Ok((fates.finish(&from), events.finish(facts.log_is_complete())))
 }
 
-/// Reads an output topic. Where partitions have lost their beginning, returns until when that reaches: the latest of their
-/// first remaining records.
+/// Reads an output topic. Where partitions have lost their beginning by the topic's own retention, returns until when that
+/// may reach: the latest of their first remaining records. What else is gone was taken away, and is missed.
 fn outputs(
     observed: &Observed,
     raw: &mut dyn Raw,
@@ -201,7 +208,9 @@ fn outputs(
         }
     })?;
     // Of a partition that is empty now, nothing says until when.
-    Ok(begins.into_iter().map(|(_, first)| first.unwrap_or(i64::MAX)).max())
+    let gone_until = begins.into_iter().map(|(_, first)| first.unwrap_or(i64::MAX)).max();
+    let Some(gone_until) = gone_until else { return Ok(None) };
+    Ok(raw.aged_before(topic)?.map(|aged| aged.min(gone_until)))
 }
 
 fn absent(facts: &Facts, observed: &Observed, aged_until: Option<i64>) -> updates::Absent {

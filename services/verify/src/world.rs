@@ -41,6 +41,8 @@ pub struct World {
     pub low: BTreeMap<&'static str, i64>,
     /// Bytes that only the log has.
     pub logged: BTreeMap<(String, i64), Vec<u8>>,
+    /// Before when records may have aged out of the output topics.
+    pub aged_before: Option<i64>,
 }
 
 /// A line as the tests write it down: line_no, product, quantity, price in ten-thousandths.
@@ -284,6 +286,10 @@ impl World {
 }
 
 impl Raw for World {
+    fn aged_before(&mut self, _topic: &str) -> anyhow::Result<Option<i64>> {
+        Ok(self.aged_before)
+    }
+
     fn read(&mut self, topic: &str, spans: &[Span], each: &mut dyn FnMut(&Record<'_>)) -> anyhow::Result<()> {
         for span in spans {
             for kept in self.topics[topic].iter().filter(|kept| (span.from..span.to).contains(&kept.offset)) {

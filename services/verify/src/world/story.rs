@@ -23,6 +23,7 @@ impl World {
             topics: topics.into_iter().map(|topic| (topic, Vec::new())).collect(),
             low: BTreeMap::new(),
             logged: BTreeMap::new(),
+            aged_before: None,
         };
         world.open_stock("22423", "online", 50);
         world.open_stock("84879", "online", 10);
