@@ -1,6 +1,6 @@
 //! Tables for people.
 
-/// Rows under a header, columns aligned: to the right where every cell is a number, a dash or empty.
+/// Rows under a header, columns aligned: to the right where every cell is a number or says that there is none.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |text: &str| text.chars().count();
     let cell = |row: &[String], at: usize| row.get(at).cloned().unwrap_or_default();
@@ -28,7 +28,7 @@ pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
 }
 
 fn is_numeric(cell: &str) -> bool {
-    cell.is_empty() || cell == "-" || cell.parse::<f64>().is_ok()
+    ["", "-", "absent"].contains(&cell) || cell.parse::<f64>().is_ok()
 }
 
 #[cfg(test)]

@@ -29,6 +29,9 @@ pub struct Exported {
 /// Why a catalogue was not exported. Files that were there before are as they were.
 #[derive(Debug, thiserror::Error)]
 pub enum ExportError {
+    /// The schema is not there.
+    #[error("the schema is not there yet: run `stocktide migrate`")]
+    NotMigrated,
     /// The database is away, or refuses.
     #[error("the database: {0}")]
     Database(#[from] sqlx::Error),
@@ -48,11 +51,15 @@ pub enum ExportError {
 /// # Errors
 /// [`ExportError`].
 pub async fn export(pool: &PgPool, dir: &Path) -> Result<Exported, ExportError> {
-    std::fs::create_dir_all(dir).map_err(|e| failed(dir, &e))?;
     let mut transaction = pool.begin().await?;
     sqlx::query("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         .execute(&mut *transaction)
         .await?;
+    let sql = "SELECT to_regclass('products') IS NOT NULL";
+    if !sqlx::query_scalar::<_, bool>(sql).fetch_one(&mut *transaction).await? {
+        return Err(ExportError::NotMigrated);
+    }
+    std::fs::create_dir_all(dir).map_err(|e| failed(dir, &e))?;
     let exported = Exported {
         products: products(&mut transaction, dir).await?,
         suppliers: suppliers(&mut transaction, dir).await?,
