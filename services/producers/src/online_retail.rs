@@ -22,12 +22,18 @@ use std::path::Path;
 
 use anyhow::bail;
 use chrono::NaiveDate;
+use chrono_tz::Europe::London;
+use stocktide_domain::ProductKind;
+use stocktide_store::catalogue::{CatalogueFiles, LocationRow, ProductRow, StockRow, SupplierRow};
 
 use self::derive::Products;
 use self::invoices::{Invoices, Skip};
 use self::restock::Plan;
 use self::rows::Rows;
 use crate::record::Record;
+
+/// The currency of its prices.
+pub const CURRENCY: &str = "GBP";
 
 /// A file, read and understood.
 #[derive(Debug)]
@@ -78,8 +84,52 @@ impl OnlineRetail {
 
     /// How many events [`OnlineRetail::events`] yields.
     pub fn len(&self, payments: bool) -> u64 {
-        let orders = self.invoices.parts.iter().filter(|part| payments && part.kind == invoices::Kind::Order).count();
+        let orders =
+            self.invoices.parts.iter().filter(|part| payments && part.kind == invoices::Kind::Order).count();
         (self.invoices.parts.len() + self.plan.deliveries.len() + orders) as u64
+    }
+
+    /// The catalogue that the file implies, in the form in which catalogues are loaded.
+    pub fn catalogue(&self) -> CatalogueFiles {
+        let line = 0;
+        let product = |(product, &reorder_point): (&derive::Product, &Option<i64>)| ProductRow {
+            line,
+            product_id: product.product_id.clone(),
+            name: product.name.clone(),
+            // The file has none. Its retailer sells gifts, mostly to other shops.
+            category: if product.kind == ProductKind::Stock { "giftware" } else { "services" }.to_owned(),
+            price: product.price,
+            currency: CURRENCY.to_owned(),
+            reorder_point,
+            kind: product.kind,
+        };
+        let location = |id: &str, name: &str, kind: &str| LocationRow {
+            line,
+            location_id: id.to_owned(),
+            name: name.to_owned(),
+            kind: kind.to_owned(),
+            timezone: London.name().to_owned(),
+        };
+        let supplier_id = events::SUPPLIER.to_owned();
+        let stock = |&(product, location, quantity): &(u32, &str, i64)| {
+            let product_id = self.products.get(product)?.product_id.clone();
+            Some(StockRow { line, product_id, location_id: location.to_owned(), quantity })
+        };
+        CatalogueFiles {
+            products: self.products.products.iter().zip(&self.plan.reorder_points).map(product).collect(),
+            suppliers: vec![SupplierRow {
+                line,
+                supplier_id,
+                name: "Supplier (simulated)".into(),
+                contact: String::new(),
+            }],
+            locations: vec![
+                location(invoices::ONLINE, "Online shop", "online"),
+                location(invoices::STORE, "Store (relabelled: invoices without a customer)", "store"),
+            ],
+            stock: self.plan.opening.iter().filter_map(stock).collect(),
+            absent: Vec::new(),
+        }
     }
 
     /// Rows that became no event, by reason.

@@ -88,14 +88,21 @@ fn is_sale(file: &Rows, row: &Row) -> bool {
 
 #[test]
 fn rows_invoices_codes_customers_and_countries_are_those_of_the_file() {
-    on_both((42_481, 2_025, 2_822, 2_762, 948, 24), (541_909, 25_900, 4_070, 3_958, 4_372, 38), |file, expected| {
-        let rows = &file.rows;
-        let folded: HashSet<String> = rows.codes.iter().map(str::to_uppercase).collect();
-        let customers = rows.customers.iter().filter(|c| !c.is_empty()).count();
-        let (codes, countries) = (rows.codes.len(), rows.countries.len());
-        assert_eq!((rows.rows.len(), rows.invoices.len(), codes, folded.len(), customers, countries), expected);
-        assert_eq!(file.invoices.rows, rows.rows.len() as u64);
-    });
+    on_both(
+        (42_481, 2_025, 2_822, 2_762, 948, 24),
+        (541_909, 25_900, 4_070, 3_958, 4_372, 38),
+        |file, expected| {
+            let rows = &file.rows;
+            let folded: HashSet<String> = rows.codes.iter().map(str::to_uppercase).collect();
+            let customers = rows.customers.iter().filter(|c| !c.is_empty()).count();
+            let (codes, countries) = (rows.codes.len(), rows.countries.len());
+            assert_eq!(
+                (rows.rows.len(), rows.invoices.len(), codes, folded.len(), customers, countries),
+                expected
+            );
+            assert_eq!(file.invoices.rows, rows.rows.len() as u64);
+        },
+    );
 }
 
 #[test]
@@ -120,8 +127,9 @@ fn cancellations_are_counted_and_summed_exactly() {
 fn write_offs_have_no_price_and_no_customer() {
     on_both((70, -4_046), (1_336, -206_957), |file, (rows, units)| {
         let all = count(&file.rows, |f, r| digits(f, r) && r.quantity < 0);
-        let bare =
-            count(&file.rows, |f, r| digits(f, r) && r.quantity < 0 && r.price == Money::ZERO && !has_customer(f, r));
+        let bare = count(&file.rows, |f, r| {
+            digits(f, r) && r.quantity < 0 && r.price == Money::ZERO && !has_customer(f, r)
+        });
         assert_eq!((all.0, all.2), (rows, units));
         assert_eq!(all, bare);
     });
@@ -141,8 +149,11 @@ fn bad_debts_are_skipped_and_counted() {
     on_both((0, 0), (2, 3), |file, (negative_prices, bad_debts)| {
         assert_eq!(count(&file.rows, |_, r| r.price.is_negative()).0, negative_prices);
         assert_eq!(count(&file.rows, |f, r| starts_with(f, r, 'A')).0, bad_debts);
-        let skipped: BTreeMap<Skip, u64> =
-            if bad_debts == 0 { BTreeMap::new() } else { BTreeMap::from([(Skip::BadDebt, bad_debts as u64)]) };
+        let skipped: BTreeMap<Skip, u64> = if bad_debts == 0 {
+            BTreeMap::new()
+        } else {
+            BTreeMap::from([(Skip::BadDebt, bad_debts as u64)])
+        };
         assert_eq!(*file.skipped(), skipped);
     });
 }
@@ -170,17 +181,25 @@ fn exact_duplicate_rows_are_real_lines() {
 
 #[test]
 fn codes_that_are_no_products_are_services() {
-    on_both((200, 14, "45880.50", 156), (2_995, 33, "384587.874", 2_278), |file, (rows, codes, value, invoices)| {
-        let distinct: HashSet<u32> =
-            file.rows.rows.iter().filter(|r| !is_product(&file.rows, r)).map(|r| r.code).collect();
-        assert_eq!((count(&file.rows, |f, r| !is_product(f, r)).0, distinct.len()), (rows, codes));
-        let sold = count(&file.rows, |f, r| is_sale(f, r) && !is_product(f, r));
-        assert_eq!((sold.3.as_str(), sold.1), (value, invoices));
-        for product in &file.products.products {
-            let five_digits = product.product_id.bytes().take_while(u8::is_ascii_digit).count() >= 5;
-            assert_eq!(product.kind.as_str(), if five_digits { "stock" } else { "service" }, "{product:?}");
-        }
-    });
+    on_both(
+        (200, 14, "45880.50", 156),
+        (2_995, 33, "384587.874", 2_278),
+        |file, (rows, codes, value, invoices)| {
+            let distinct: HashSet<u32> =
+                file.rows.rows.iter().filter(|r| !is_product(&file.rows, r)).map(|r| r.code).collect();
+            assert_eq!((count(&file.rows, |f, r| !is_product(f, r)).0, distinct.len()), (rows, codes));
+            let sold = count(&file.rows, |f, r| is_sale(f, r) && !is_product(f, r));
+            assert_eq!((sold.3.as_str(), sold.1), (value, invoices));
+            for product in &file.products.products {
+                let five_digits = product.product_id.bytes().take_while(u8::is_ascii_digit).count() >= 5;
+                assert_eq!(
+                    product.kind.as_str(),
+                    if five_digits { "stock" } else { "service" },
+                    "{product:?}"
+                );
+            }
+        },
+    );
 }
 
 #[test]
@@ -266,7 +285,9 @@ fn events_per_kind_carry_all_lines_money_and_units() {
 fn event_ids_are_the_same_each_time_and_never_shared() {
     on_both(0, 23, |file, both| {
         let ids = |payments| -> Vec<String> {
-            let id = |bytes: &[u8]| serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["event_id"].to_string();
+            let id = |bytes: &[u8]| {
+                serde_json::from_slice::<serde_json::Value>(bytes).unwrap()["event_id"].to_string()
+            };
             file.events(payments).map(|record| id(record.value.as_deref().unwrap())).collect()
         };
         let first = ids(true);
@@ -292,10 +313,11 @@ fn events_stand_in_the_order_of_time() {
 }
 
 fn catalogue(file: &OnlineRetail) -> Catalogue {
-    let products = file.products.products.iter().zip(&file.plan.reorder_points).map(|(product, &reorder_point)| {
-        let known = stocktide_domain::Product { price: product.price, reorder_point, kind: product.kind };
-        (product.product_id.clone(), known)
-    });
+    let products =
+        file.products.products.iter().zip(&file.plan.reorder_points).map(|(product, &reorder_point)| {
+            let known = stocktide_domain::Product { price: product.price, reorder_point, kind: product.kind };
+            (product.product_id.clone(), known)
+        });
     Catalogue {
         version: 1,
         products: products.collect(),
@@ -322,18 +344,33 @@ fn settle<'a>(batch: &'a [Folded], known: &'a Known<'a>) -> Settled<'a> {
 /// five digits).
 #[test]
 fn every_event_is_applied_and_stock_moves_by_what_the_file_says() {
-    let of_slice =
-        (-343_733, [("85123A", -3_341), ("22423", -2_028), ("85099B", -2_124), ("84879", -2_371), ("47566", -237)]);
+    let of_slice = (
+        -343_733,
+        [("85123A", -3_341), ("22423", -2_028), ("85099B", -2_124), ("84879", -2_371), ("47566", -237)],
+    );
     let of_full = (
         -5_471_594,
-        [("85123A", -31_626), ("22423", -13_084), ("85099B", -47_355), ("84879", -36_541), ("47566", -18_022)],
+        [
+            ("85123A", -31_626),
+            ("22423", -13_084),
+            ("85099B", -47_355),
+            ("84879", -36_541),
+            ("47566", -18_022),
+        ],
     );
     on_both(of_slice, of_full, |file, (all, some)| {
         let catalogue = catalogue(file);
         let batch = decoded(file);
-        let (applied, orders) = (FxHashSet::default(), FxHashMap::default());
+        let (applied, orders, returned) = (FxHashSet::default(), FxHashMap::default(), FxHashMap::default());
         let timezone = "Europe/London".parse().unwrap();
-        let known = Known { catalogue: &catalogue, applied: &applied, orders: &orders, stock: None, timezone };
+        let known = Known {
+            catalogue: &catalogue,
+            applied: &applied,
+            orders: &orders,
+            returned: &returned,
+            stock: None,
+            timezone,
+        };
         let settled = settle(&batch, &known);
         for (fate, record) in settled.fates.iter().zip(&batch) {
             assert_eq!(*fate, Fate::Applied, "{record:?}");
@@ -366,8 +403,9 @@ fn assert_stock_is_plausible(file: &OnlineRetail, settled: &Settled<'_>) {
     let mut oversold = 0;
     for change in &settled.changes {
         let row = &settled.stock[change.stock as usize];
-        let stock =
-            on_hand.get_mut(&(row.product_id, row.location_id)).expect("every row that moves has opening stock");
+        let stock = on_hand
+            .get_mut(&(row.product_id, row.location_id))
+            .expect("every row that moves has opening stock");
         *stock += change.delta;
         oversold += usize::from(*stock < 0);
     }

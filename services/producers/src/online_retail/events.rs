@@ -3,11 +3,13 @@
 use rustc_hash::FxHashSet;
 use uuid::Uuid;
 
-use super::OnlineRetail;
 use super::invoices::{Kind, Part};
 use super::restock::Delivery;
+use super::{CURRENCY, OnlineRetail};
 use crate::record::Record;
-use crate::wire::{self, Amount, OnlineOrder, Payment, RestockLine, SaleLine, StoreSale, SupplierRestock, Time};
+use crate::wire::{
+    self, Amount, OnlineOrder, Payment, RestockLine, SaleLine, StoreSale, SupplierRestock, Time,
+};
 
 /// Event ids are UUIDs of version 5 under this one, of `topic/business id`: the source has none, and a hash of the content
 /// would take the file's repeated rows, which are real, for redeliveries.
@@ -61,7 +63,7 @@ fn of_part(file: &OnlineRetail, part: &Part) -> Record {
                 order_timestamp: Time(part.at),
                 items: &sale_lines(file, part),
                 order_value: part.value(&file.rows).map(Amount).filter(|_| placed),
-                currency: Some("GBP"),
+                currency: Some(CURRENCY),
                 payment_method: None,
                 // All that the file tells of where it goes.
                 shipping_address: first.map(|row| file.rows.countries.get(row.country)).filter(|_| placed),
@@ -78,7 +80,7 @@ fn of_part(file: &OnlineRetail, part: &Part) -> Record {
                 sold_at: Time(part.at),
                 items: &sale_lines(file, part),
                 total: part.value(&file.rows).map(Amount).filter(|_| sold),
-                currency: Some("GBP"),
+                currency: Some(CURRENCY),
                 payment_method: None,
             })
         }
@@ -144,8 +146,12 @@ fn sale_lines<'f>(file: &'f OnlineRetail, part: &Part) -> Vec<SaleLine<'f>> {
 
 fn adjustment_lines<'f>(file: &'f OnlineRetail, part: &Part) -> Vec<RestockLine<'f>> {
     let rows = part.rows.iter().filter_map(|&at| file.rows.rows.get(at as usize));
-    rows.map(|row| RestockLine { product_id: file.product_id(row.code), quantity: row.quantity, unit_cost: None })
-        .collect()
+    rows.map(|row| RestockLine {
+        product_id: file.product_id(row.code),
+        quantity: row.quantity,
+        unit_cost: None,
+    })
+    .collect()
 }
 
 /// The rows' distinct descriptions: mostly the reason ("damaged"), sometimes the product.

@@ -120,7 +120,8 @@ pub struct Invoices {
 
 /// Groups the file's rows; `from` and `to` are days in London, both included.
 pub fn group(file: &Rows, from: Option<NaiveDate>, to: Option<NaiveDate>) -> Invoices {
-    let within = |at: NaiveDateTime| from.is_none_or(|day| at.date() >= day) && to.is_none_or(|day| at.date() <= day);
+    let within =
+        |at: NaiveDateTime| from.is_none_or(|day| at.date() >= day) && to.is_none_or(|day| at.date() <= day);
     let earliest = earliest_times(file);
     let mut out = Invoices::default();
     let mut places: FxHashMap<(u32, Kind), usize> = FxHashMap::default();
@@ -130,13 +131,15 @@ pub fn group(file: &Rows, from: Option<NaiveDate>, to: Option<NaiveDate>) -> Inv
             continue;
         }
         out.rows += 1;
-        let kind = match classify(file.invoices.get(row.invoice), row, !file.customers.get(row.customer).is_empty()) {
-            Ok(kind) => kind,
-            Err(skip) => {
-                *out.skipped.entry(skip).or_default() += 1;
-                continue;
-            }
-        };
+        let kind =
+            match classify(file.invoices.get(row.invoice), row, !file.customers.get(row.customer).is_empty())
+            {
+                Ok(kind) => kind,
+                Err(skip) => {
+                    *out.skipped.entry(skip).or_default() += 1;
+                    continue;
+                }
+            };
         let place = *places.entry((row.invoice, kind)).or_insert_with(|| {
             out.parts.push(Part { kind, invoice: row.invoice, local, at: to_utc(local), rows: Vec::new() });
             out.parts.len() - 1
@@ -218,13 +221,18 @@ mod tests {
             ("536365", 0, 1, true, Err(Skip::ZeroQuantity)),
             ("X1", 1, 1, true, Err(Skip::UnknownInvoice)),
         ] {
-            assert_eq!(classify(invoice, &row(quantity, price), customer), expected, "{invoice} {quantity} {price}");
+            assert_eq!(
+                classify(invoice, &row(quantity, price), customer),
+                expected,
+                "{invoice} {quantity} {price}"
+            );
         }
     }
 
     #[test]
     fn summer_time_is_an_hour_ahead_of_utc() {
-        let local = |month, hour| NaiveDate::from_ymd_opt(2011, month, 27).and_then(|d| d.and_hms_opt(hour, 30, 0));
+        let local =
+            |month, hour| NaiveDate::from_ymd_opt(2011, month, 27).and_then(|d| d.and_hms_opt(hour, 30, 0));
         assert_eq!(local(1, 12).map(to_utc).map(|t| t.to_string()), Some("2011-01-27 12:30:00 UTC".into()));
         assert_eq!(local(7, 12).map(to_utc).map(|t| t.to_string()), Some("2011-07-27 11:30:00 UTC".into()));
         // 01:30 does not exist on the day that summer time begins.

@@ -78,7 +78,8 @@ pub fn plan(file: &Rows, invoices: &Invoices, products: &Products) -> Plan {
         reorder_points[key.0 as usize].unwrap_or(0) + mean_over(row.net, COVER_AFTER_DELIVERY_DAYS)
     };
     let levels: FxHashMap<Key, i64> = demand.iter().map(|(key, row)| (*key, target(key, row))).collect();
-    let mut opening: Vec<_> = levels.iter().map(|(&(product, location), &units)| (product, location, units)).collect();
+    let mut opening: Vec<_> =
+        levels.iter().map(|(&(product, location), &units)| (product, location, units)).collect();
     opening.sort_unstable();
     let deliveries = deliveries(&movements, &levels, &reorder_points);
     Plan { reorder_points, opening, deliveries }
@@ -134,7 +135,11 @@ fn demand(movements: &[Movement]) -> FxHashMap<Key, Demand> {
 }
 
 /// Walks through the days, orders in the evening, delivers in the morning.
-fn deliveries(movements: &[Movement], targets: &FxHashMap<Key, i64>, points: &[Option<i64>]) -> Vec<Delivery> {
+fn deliveries(
+    movements: &[Movement],
+    targets: &FxHashMap<Key, i64>,
+    points: &[Option<i64>],
+) -> Vec<Delivery> {
     let mut on_hand = targets.clone();
     let mut out = Vec::new();
     let last = movements.last().map(|movement| movement.day);
@@ -145,7 +150,8 @@ fn deliveries(movements: &[Movement], targets: &FxHashMap<Key, i64>, points: &[O
         }
         for movement in day {
             let (product, location) = movement.key;
-            let (Some(point), Some(stock)) = (points[product as usize], on_hand.get_mut(&movement.key)) else {
+            let (Some(point), Some(stock)) = (points[product as usize], on_hand.get_mut(&movement.key))
+            else {
                 continue;
             };
             let target = targets.get(&movement.key).copied().unwrap_or(0);

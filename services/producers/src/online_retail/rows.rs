@@ -11,8 +11,16 @@ use rustc_hash::FxHashMap;
 use stocktide_domain::Money;
 
 /// The columns, in the order in which [`Rows`] keeps their values.
-pub const COLUMNS: [&str; 8] =
-    ["InvoiceNo", "StockCode", "Description", "Quantity", "InvoiceDate", "UnitPrice", "CustomerID", "Country"];
+pub const COLUMNS: [&str; 8] = [
+    "InvoiceNo",
+    "StockCode",
+    "Description",
+    "Quantity",
+    "InvoiceDate",
+    "UnitPrice",
+    "CustomerID",
+    "Country",
+];
 
 /// One row. The text columns are indices into the [`Texts`] of [`Rows`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,7 +108,11 @@ impl Rows {
         let read = || -> anyhow::Result<Rows> {
             let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
             let compressed = file.fill_buf()?.starts_with(b"\xfd7zXZ\0");
-            if compressed { Rows::read(liblzma::read::XzDecoder::new_multi_decoder(file)) } else { Rows::read(file) }
+            if compressed {
+                Rows::read(liblzma::read::XzDecoder::new_multi_decoder(file))
+            } else {
+                Rows::read(file)
+            }
         };
         read().with_context(|| format!("cannot read {}", path.display()))
     }
@@ -146,8 +158,8 @@ impl Rows {
         // The rows of an invoice follow one another and share their time.
         let time = record.get(places[4]).unwrap_or_default();
         if time != last_time.0 {
-            let parsed =
-                parse_time(text(4)?).ok_or_else(|| wrong(4, "month/day/year hour:minute, such as 12/1/2010 8:26"))?;
+            let parsed = parse_time(text(4)?)
+                .ok_or_else(|| wrong(4, "month/day/year hour:minute, such as 12/1/2010 8:26"))?;
             *last_time = (time.to_vec(), parsed);
         }
         Ok(Row {
@@ -181,7 +193,8 @@ fn places(header: &ByteRecord) -> anyhow::Result<[usize; 8]> {
 fn parse_time(text: &str) -> Option<NaiveDateTime> {
     let (date, time) = text.split_once(' ')?;
     let mut date = date.splitn(3, '/');
-    let (month, day, year) = (date.next()?.parse().ok()?, date.next()?.parse().ok()?, date.next()?.parse().ok()?);
+    let (month, day, year) =
+        (date.next()?.parse().ok()?, date.next()?.parse().ok()?, date.next()?.parse().ok()?);
     let (hour, minute) = time.split_once(':')?;
     NaiveDate::from_ymd_opt(year, month, day)?.and_hms_opt(hour.parse().ok()?, minute.parse().ok()?, 0)
 }
@@ -191,7 +204,8 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const HEADER: &str = "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
+    const HEADER: &str =
+        "InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country\n";
 
     fn refused(line: &str) -> String {
         format!("{:#}", Rows::read(format!("{HEADER}{line}\n").as_bytes()).unwrap_err())
@@ -199,8 +213,9 @@ mod tests {
 
     #[test]
     fn a_row_is_read_as_it_stands() {
-        let text =
-            format!("{HEADER}536365,85123a,\"HEART, \"\"WHITE\"\" \",6,12/1/2010 8:26,2.55,17850,United Kingdom\n");
+        let text = format!(
+            "{HEADER}536365,85123a,\"HEART, \"\"WHITE\"\" \",6,12/1/2010 8:26,2.55,17850,United Kingdom\n"
+        );
         let file = Rows::read(text.as_bytes()).unwrap();
         let row = file.rows[0];
         assert_eq!(
@@ -218,7 +233,10 @@ mod tests {
         let text = "Country,CustomerID,UnitPrice,InvoiceDate,Quantity,Description,StockCode,InvoiceNo\n\
                     France,1,0.001,1/31/2011 17:05,-1,,POST,C1\n";
         let file = Rows::read(text.as_bytes()).unwrap();
-        assert_eq!((file.invoices.get(0), file.codes.get(0), file.countries.get(0)), ("C1", "POST", "France"));
+        assert_eq!(
+            (file.invoices.get(0), file.codes.get(0), file.countries.get(0)),
+            ("C1", "POST", "France")
+        );
         assert_eq!(file.rows[0].price.to_string(), "0.001");
     }
 
