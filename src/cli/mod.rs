@@ -14,8 +14,11 @@ use stocktide_runtime::{Config, ConfigError, telemetry};
 mod catalog;
 mod config;
 mod dev;
+mod import;
 mod migrate;
 mod processor;
+mod produce;
+mod send;
 mod table;
 mod topics;
 mod up;
@@ -66,6 +69,9 @@ enum Command {
     Dev(dev::DevArgs),
     Migrate(migrate::MigrateArgs),
     Catalog(catalog::CatalogArgs),
+    Produce(produce::ProduceArgs),
+    Import(import::ImportArgs),
+    Send(send::SendArgs),
     Processor(processor::ProcessorArgs),
     Up(up::UpArgs),
     Topics(topics::TopicsArgs),
@@ -114,6 +120,9 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Dev(args) => dev::run(args).await,
         Command::Migrate(args) => migrate::run(args, &config).await,
         Command::Catalog(args) => catalog::run(args, &config).await,
+        Command::Produce(args) => produce::run(args, &config).await,
+        Command::Import(args) => import::run(args, &config).await,
+        Command::Send(args) => send::run(args, &config).await,
         Command::Processor(args) => processor::run(args, &config).await,
         Command::Up(args) => up::run(args, &config).await,
         Command::Topics(args) => topics::run(args, &config).await,

@@ -64,6 +64,17 @@ pub enum Skip {
 }
 
 impl Skip {
+    /// For programs.
+    pub const fn code(self) -> &'static str {
+        match self {
+            Skip::BadDebt => "bad_debt",
+            Skip::ZeroQuantity => "zero_quantity",
+            Skip::NegativePrice => "negative_price",
+            Skip::PositiveCancellation => "positive_cancellation",
+            Skip::UnknownInvoice => "unknown_invoice",
+        }
+    }
+
     /// In words.
     pub const fn describe(self) -> &'static str {
         match self {
