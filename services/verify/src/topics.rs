@@ -60,6 +60,8 @@ impl Topics {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
+            // Half of the time would pass in waiting after each full queue.
+            .set("fetch.queue.backoff.ms", "10")
             .set("isolation.level", "read_committed");
         let committed = config.create_with_context(LogContext).context("the Kafka client")?;
         let uncommitted = config

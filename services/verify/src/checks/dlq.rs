@@ -11,8 +11,11 @@ use crate::report::Check;
 
 /// The output topic.
 pub const TOPIC: &str = "dlq";
-/// What the names of Kafka Connect's headers begin with.
-const CONNECT: &str = "__connect.errors";
+/// The headers that name the input record, as Kafka Connect names them.
+const ORIGIN: [&str; 3] = ["__connect.errors.topic", "__connect.errors.partition", "__connect.errors.offset"];
+/// What Kafka Connect says of the error, beside.
+const ERROR: [&str; 3] =
+    ["__connect.errors.stage", "__connect.errors.exception.class.name", "__connect.errors.exception.message"];
 
 /// Compares rejected records with the log, one at a time.
 #[derive(Debug)]
@@ -52,9 +55,9 @@ impl<'f> Dlq<'f> {
     /// Compares a record; returns when the original was processed, where the log knows it as rejected.
     pub fn record(&mut self, record: &Record<'_>) -> Option<i64> {
         let facts = self.facts;
-        let place = format!("{TOPIC}-{}@{}", record.partition, record.offset);
-        let Some(at) = source_of(facts, record, CONNECT) else {
-            self.check.differs(|| format!("{place}: its headers name no input record that is known"));
+        let place = || format!("{TOPIC}-{}@{}", record.partition, record.offset);
+        let Some(at) = source_of(facts, record, ORIGIN) else {
+            self.check.differs(|| format!("{}: its headers name no input record that is known", place()));
             return None;
         };
         if at.offset >= facts.progress(at.slot).next_offset {
@@ -66,12 +69,13 @@ impl<'f> Dlq<'f> {
             .filter(|(_, row)| !row.applied);
         let Some((index, row)) = row else {
             let aged = at.offset < facts.progress(at.slot).log_floor;
-            self.check
-                .expect(aged, || format!("{}: is in dlq ({place}), but was not rejected", facts.shown(at)));
+            self.check.expect(aged, || {
+                format!("{}: is in dlq ({}), but was not rejected", facts.shown(at), place())
+            });
             return None;
         };
         let problem = if std::mem::replace(&mut self.seen[index], true) {
-            Some(format!("is in dlq more than once, again as {place}"))
+            Some(format!("is in dlq more than once, again as {}", place()))
         } else {
             self.difference(row, record)
         };
@@ -121,10 +125,8 @@ impl<'f> Dlq<'f> {
             let words = [given, reason].map(|word| word.unwrap_or("none"));
             return Some(format!("dlq gives the reason {}, the log {}", words[0], words[1]));
         }
-        for name in ["stage", "exception.class.name", "exception.message"] {
-            if added.header(&format!("{CONNECT}.{name}")).is_none() {
-                return Some(format!("the header {CONNECT}.{name} is missing"));
-            }
+        if let Some(name) = ERROR.into_iter().find(|name| added.header(name).is_none()) {
+            return Some(format!("the header {name} is missing"));
         }
         let redacted = added.header("stocktide.redacted").is_some();
         (redacted != row.redacted)

@@ -12,6 +12,8 @@ use crate::report::Check;
 
 /// The output topic.
 pub const TOPIC: &str = "inventory_updates";
+/// The headers that name the input record.
+const ORIGIN: [&str; 3] = ["stocktide.source.topic", "stocktide.source.partition", "stocktide.source.offset"];
 
 /// The value of a record, field by field.
 #[derive(Deserialize)]
@@ -71,9 +73,9 @@ impl<'f> Updates<'f> {
     /// Compares a record; returns when its event was processed, where it belongs to the ledger.
     pub fn record(&mut self, record: &Record<'_>) -> Option<i64> {
         let facts = self.facts;
-        let place = format_args!("{TOPIC}-{}@{}", record.partition, record.offset).to_string();
-        let Some(at) = source_of(facts, record, "stocktide.source") else {
-            self.check.differs(|| format!("{place}: its headers name no input record that is known"));
+        let place = || format!("{TOPIC}-{}@{}", record.partition, record.offset);
+        let Some(at) = source_of(facts, record, ORIGIN) else {
+            self.check.differs(|| format!("{}: its headers name no input record that is known", place()));
             return None;
         };
         // What was applied after the database was read is another run's business.
@@ -83,24 +85,29 @@ impl<'f> Updates<'f> {
         let update: Update<'_> = match record.value.map(serde_json::from_slice) {
             Some(Ok(update)) => update,
             Some(Err(why)) => {
-                self.check.differs(|| format!("{place}: {why}"));
+                self.check.differs(|| format!("{}: {why}", place()));
                 return None;
             }
             None => {
-                self.check.differs(|| format!("{place}: has no value"));
+                self.check.differs(|| format!("{}: has no value", place()));
                 return None;
             }
         };
         let told = || format!("{}@{} version {}", update.product_id, update.location_id, update.version);
         let Some(index) = self.find(&update) else {
             self.check.differs(|| {
-                format!("{} (event {}): published as {place}, but not in the ledger", told(), update.event_id)
+                format!(
+                    "{} (event {}): published as {}, but not in the ledger",
+                    told(),
+                    update.event_id,
+                    place()
+                )
             });
             return None;
         };
         let movement = self.movements.all().get(index)?;
         let problem = if std::mem::replace(&mut self.seen[index], true) {
-            Some(format!("published more than once, again as {place}"))
+            Some(format!("published more than once, again as {}", place()))
         } else {
             difference(facts, movement, at, &update, record)
         };
@@ -134,11 +141,15 @@ impl<'f> Updates<'f> {
     }
 }
 
-/// The input record that headers name: `PREFIX.topic`, `PREFIX.partition`, `PREFIX.offset`.
-pub fn source_of(facts: &Facts, record: &Record<'_>, prefix: &str) -> Option<Coordinates> {
-    let topic = record.header(&format!("{prefix}.topic"))?;
-    let partition = i32::try_from(record.number(&format!("{prefix}.partition"))?).ok()?;
-    let offset = record.number(&format!("{prefix}.offset"))?;
+/// The input record that three headers name: its topic, its partition, its offset.
+pub fn source_of(
+    facts: &Facts,
+    record: &Record<'_>,
+    [topic, partition, offset]: [&str; 3],
+) -> Option<Coordinates> {
+    let topic = record.header(topic)?;
+    let partition = i32::try_from(record.number(partition)?).ok()?;
+    let offset = record.number(offset)?;
     Some(Coordinates { slot: facts.find_slot(topic, partition)?, offset })
 }
 
