@@ -49,11 +49,10 @@ impl StateDir {
             Some(record) => record,
             None => Record { id: new_id()?, ..Record::default() },
         };
+        // We have the lock, so a holder is dead, and what it held is about to end: only a stack without one is running.
         let alive = |process: Option<ProcessId>| process.is_some_and(|process| process.is_alive());
-        if record.ready
-            && record.servers().count() > 0
-            && record.servers().all(|server| alive(server.process))
-        {
+        let runs = record.servers().count() > 0 && record.servers().all(|server| alive(server.process));
+        if record.holder.is_none() && record.ready && runs {
             return Err(DevstackError::AlreadyRunning { state_dir: path });
         }
         record.end_processes(false).await;

@@ -51,7 +51,7 @@ fn signal(holder: &Child, signal: Signal) {
     kill_process(Pid::from_child(holder), signal).unwrap();
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn an_owner_killed_with_kill_9_in_the_middle_of_work_leaves_no_process_and_no_directory() {
     let mut owner = common::holder(&[]);
     let (dir, url) = started(&mut owner);
