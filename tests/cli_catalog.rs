@@ -57,11 +57,11 @@ fn a_catalogue_is_loaded_reported_exported_and_loaded_again() {
     let first = catalog(&url, &["load"], dir.path()).done();
     assert_eq!(
         first.stdout,
-        "file           new     changed  unchanged  left as is\n\
-         products.csv   2       0        0          0\n\
+        "file              new  changed  unchanged  left as is\n\
+         products.csv        2        0          0           0\n\
          suppliers.csv  absent\n\
-         locations.csv  1       0        0          0\n\
-         stock.csv      1       0        0          0\n\
+         locations.csv       1        0          0           0\n\
+         stock.csv           1        0          0           0\n\
          catalogue version 1\n"
     );
     let backup = tempfile::tempdir().unwrap();

@@ -99,6 +99,7 @@ fn a_command_without_its_servers_says_how_to_set_them() {
     let outcome = run(&mut stocktide(&["topics", "list"]));
     assert!(outcome.complaint().starts_with("no Kafka brokers: set STOCKTIDE_KAFKA_BROKERS"), "{outcome:?}");
     // Nothing listens on port 1.
+    let start = std::time::Instant::now();
     let outcome = run(&mut stocktide(&[
         "catalog",
         "export",
@@ -111,6 +112,7 @@ fn a_command_without_its_servers_says_how_to_set_them() {
         outcome.complaint().starts_with("PostgreSQL at postgres://ann:***@127.0.0.1:1/shop: "),
         "{outcome:?}"
     );
+    assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());
 }
 
 #[test]

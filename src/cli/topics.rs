@@ -15,7 +15,7 @@ mod render;
 mod tail;
 
 /// How long Kafka may take to answer.
-const TIMEOUT: Duration = Duration::from_secs(30);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Look at Kafka's topics: partitions, offsets, lag, records.
 #[derive(Debug, clap::Args)]

@@ -4,14 +4,14 @@ use std::str::FromStr;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{PgConnection, PgPool, Row};
+use sqlx::{Connection, PgConnection, PgPool, Row};
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../../migrations");
 
 /// What `run` found and did.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Migrated {
-    /// The migrations that were applied now, as `version description`; none: the schema was up to date.
+    /// The migrations that were missing at the start, as `version description`; none: the schema was up to date.
     pub applied: Vec<String>,
     /// Whether this run set the installation's currency and timezone.
     pub is_new: bool,
@@ -49,6 +49,8 @@ pub enum MigrateError {
 pub async fn run(url: &str, currency: &str, timezone: &str) -> Result<Migrated, MigrateError> {
     // "already exists, skipping" is no news to anybody.
     let options = PgConnectOptions::from_str(url)?.options([("client_min_messages", "warning")]);
+    // A pool goes on trying for its whole time-out when nobody listens; whoever waits wants to know at once.
+    PgConnection::connect_with(&options).await?.close().await?;
     // The migrator takes its lock and does its work on one connection; a pool, because its future is Send with one only.
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
     check_server(&mut *pool.acquire().await?).await?;

@@ -20,12 +20,12 @@ table, and a value that its key does not take, ends the program with one line th
 
 ```toml
 [kafka]
-brokers = \"kafka-1:9093,kafka-2:9093\"
+brokers = \"kafka-1:9092,kafka-2:9092\"
 sasl_password_file = \"/run/secrets/kafka\"
 
 [kafka.properties]
-security.protocol = \"SASL_SSL\"
-sasl.mechanism = \"SCRAM-SHA-512\"
+security.protocol = \"SASL_PLAINTEXT\"
+sasl.mechanism = \"PLAIN\"
 sasl.username = \"stocktide\"
 
 [business]
@@ -50,9 +50,9 @@ pub fn page() -> String {
         "
 ## Kafka's own properties
 
-`kafka.properties.NAME` hands a property of librdkafka (its CONFIGURATION.md lists them) to every Kafka client, for TLS and
-SASL above all. In the environment underscores stand for its dots: `STOCKTIDE_KAFKA_PROPERTIES_SECURITY_PROTOCOL`. Those
-that Stocktide's promises hang on cannot be set: {}.
+`kafka.properties.NAME` hands a property of librdkafka (its CONFIGURATION.md lists them) to every Kafka client. In the environment
+underscores stand for its dots: `STOCKTIDE_KAFKA_PROPERTIES_SECURITY_PROTOCOL`. TLS, to Kafka and to PostgreSQL, is not built in
+yet: a setting that asks for it is refused. Those that Stocktide's promises hang on cannot be set: {}.
 
 ## Secrets
 

@@ -60,7 +60,7 @@ pub const KEYS: &[Key] = &[
         name: "database.url",
         default: None,
         kind: Kind::DatabaseUrl,
-        doc: "PostgreSQL, as postgres://user:password@host:port/database; in production with sslmode=verify-full.",
+        doc: "PostgreSQL, as postgres://user:password@host:port/database.",
     },
     Key {
         name: "database.url_file",

@@ -201,8 +201,9 @@ async fn bring_up_to_date(
         None => set.push(("retention.ms", retention)),
     }
     if let Some(bytes) = wanted.max_message_bytes(topic) {
-        let is_too_small = current("max.message.bytes").parse::<usize>().is_ok_and(|now| now < bytes);
-        if is_too_small {
+        // More than is needed harms nobody: `dlq` follows the largest input.
+        let is_enough = |own: &str| own.parse::<usize>().is_ok_and(|own| own >= bytes);
+        if !own(resource, "max.message.bytes").is_some_and(is_enough) {
             set.push(("max.message.bytes", bytes.to_string()));
         }
     }

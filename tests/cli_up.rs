@@ -1,0 +1,61 @@
+//! `stocktide up` against a real PostgreSQL and Kafka.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod command;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpStream;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+
+use command::{run, stocktide};
+use rustix::process::{Pid, Signal, kill_process};
+use stocktide_devstack::{Stack, StackOptions};
+
+/// Ends the service if the test does not.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn status(address: &str, path: &str) -> u16 {
+    let mut stream = TcpStream::connect(address).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    let mut response = String::new();
+    stream.read_to_string(&mut response).unwrap();
+    response[9..12].parse().unwrap()
+}
+
+#[test]
+fn up_becomes_ready_and_ends_in_order_at_a_signal() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let stack = runtime.block_on(Stack::start(StackOptions::default())).unwrap();
+    let connected = |args: &[&str]| {
+        let mut command = stocktide(args);
+        command.args(["--database-url", &stack.database_url(), "--kafka-brokers", &stack.kafka_brokers()]);
+        command
+    };
+    run(&mut connected(&["migrate"])).done();
+
+    let mut service = Service(connected(&["up"]).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = BufReader::new(service.0.stderr.take().unwrap()).lines();
+    let told =
+        log.find_map(|line| line.unwrap().split_once("http://").map(|(_, address)| address.to_owned()));
+    let address = told.unwrap();
+    // The pipe must not fill up.
+    std::thread::spawn(move || log.for_each(drop));
+
+    let deadline = Instant::now() + Duration::from_mins(1);
+    while status(&address, "/ready") != 200 {
+        assert!(Instant::now() < deadline, "not ready within a minute");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((status(&address, "/live"), status(&address, "/metrics")), (200, 200));
+    kill_process(Pid::from_child(&service.0), Signal::TERM).unwrap();
+    assert_eq!(service.0.wait().unwrap().code(), Some(0));
+    runtime.block_on(stack.stop()).unwrap();
+}
