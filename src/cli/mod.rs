@@ -6,7 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use sqlx::PgPool;
+use sqlx::{Connection, PgPool};
 use stocktide_runtime::config::{Flag, Sources};
 use stocktide_runtime::secret::mask_url;
 use stocktide_runtime::{Config, ConfigError, telemetry};
@@ -196,8 +196,11 @@ pub fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
 /// When it is not configured, or away; the password is not shown.
 pub async fn connect(config: &Config) -> anyhow::Result<PgPool> {
     let url = config.database_url()?;
+    let at = || format!("PostgreSQL at {}", mask_url(&url));
+    // A pool goes on trying for its whole time-out when nobody listens; whoever waits wants to know at once.
+    sqlx::PgConnection::connect(&url).await.with_context(at)?.close().await.with_context(at)?;
     let options = sqlx::postgres::PgPoolOptions::new().max_connections(4);
-    options.connect(&url).await.with_context(|| format!("PostgreSQL at {}", mask_url(&url)))
+    options.connect(&url).await.with_context(at)
 }
 
 #[cfg(test)]
