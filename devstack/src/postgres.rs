@@ -14,6 +14,7 @@ use crate::error::last_lines;
 use crate::guard::{Guard, Part, Program};
 use crate::ports::Port;
 use crate::process::{ProcessId, of_postgres, until, until_blocking};
+use crate::record::url;
 use crate::{DevstackError, Parts, Result};
 
 /// The superuser, and the database that is made first.
@@ -83,10 +84,6 @@ impl Postgres {
 
     pub(crate) fn port(&self) -> u16 {
         self.port.number
-    }
-
-    pub(crate) fn url(&self, database: &str) -> String {
-        format!("postgres://{NAME}@127.0.0.1:{}/{database}", self.port.number)
     }
 
     pub(crate) fn process(&self) -> Option<ProcessId> {
@@ -239,7 +236,7 @@ impl Postgres {
             source,
         };
         let (client, connection) =
-            tokio_postgres::connect(&self.url(database), NoTls).await.map_err(failed)?;
+            tokio_postgres::connect(&url(self.port(), database), NoTls).await.map_err(failed)?;
         let connection = tokio::spawn(connection);
         let rows = client.query(statement, &[]).await.map_err(failed)?;
         drop(client);

@@ -222,7 +222,9 @@ impl RecordedStack {
 
 /// The superuser's URI of a database of the PostgreSQL on `port`.
 pub(crate) fn url(port: u16, database: &str) -> String {
-    format!("postgres://{NAME}@127.0.0.1:{port}/{database}")
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte);
+    let escaped = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    format!("postgres://{NAME}@127.0.0.1:{port}/{}", database.bytes().map(escaped).collect::<String>())
 }
 
 /// The bootstrap list of brokers on these ports.

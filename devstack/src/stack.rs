@@ -25,9 +25,9 @@ pub struct StackOptions {
     pub kafka: bool,
     /// Where the programs are kept; `None`: [`parts_dir`](crate::parts_dir).
     pub parts_dir: Option<PathBuf>,
-    /// Settings of PostgreSQL (`postgresql.conf`) that go before this crate's own.
+    /// Settings of PostgreSQL (`postgresql.conf`); they win over this crate's own.
     pub postgres_settings: Vec<(String, String)>,
-    /// Settings of every Kafka node (`server.properties`) that go before this crate's own.
+    /// Settings of every Kafka node (`server.properties`); they win over this crate's own.
     pub kafka_settings: Vec<(String, String)>,
 }
 
