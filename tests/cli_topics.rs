@@ -66,14 +66,14 @@ fn create(topic: &str, partitions: i32, settings: &[(&str, &str)]) {
     let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
     let new = settings.iter().fold(new, |new, (name, value)| new.set(name, value));
     let created = server().runtime.block_on(admin().create_topics([&new], &AdminOptions::new())).unwrap();
-    created.into_iter().for_each(|c| drop(c.unwrap()));
+    assert!(created.iter().all(Result::is_ok), "{created:?}");
 }
 
 fn alter(topic: &str, settings: &[(&str, &str)]) {
     let request = AlterConfig::new(ResourceSpecifier::Topic(topic));
     let request = settings.iter().fold(request, |request, (name, value)| request.set(name, value));
     let altered = server().runtime.block_on(admin().alter_configs([&request], &AdminOptions::new())).unwrap();
-    altered.into_iter().for_each(|a| drop(a.unwrap()));
+    assert!(altered.iter().all(Result::is_ok), "{altered:?}");
 }
 
 fn setting(topic: &str, name: &str) -> String {

@@ -76,7 +76,7 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
             tracing::warn!(target: "librdkafka", facility, "{message}");
         }
         RDKafkaLogLevel::Notice | RDKafkaLogLevel::Info => {
-            tracing::debug!(target: "librdkafka", facility, "{message}")
+            tracing::debug!(target: "librdkafka", facility, "{message}");
         }
         RDKafkaLogLevel::Debug => tracing::trace!(target: "librdkafka", facility, "{message}"),
     }
