@@ -51,7 +51,9 @@ fn topics(args: &[&str]) -> Outcome {
 }
 
 fn tail(args: &[&str]) -> Vec<Value> {
-    run(connected(&["topics", "tail", "--json"]).args(args)).done().documents()
+    let outcome = run(connected(&["topics", "tail", "--json"]).args(args)).done();
+    assert_eq!(outcome.stderr, "", "{args:?}");
+    outcome.documents()
 }
 
 fn values(records: &[Value]) -> Vec<&str> {

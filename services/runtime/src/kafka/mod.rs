@@ -84,8 +84,9 @@ pub fn log_line(level: RDKafkaLogLevel, facility: &str, message: &str) {
 
 /// What a client reports of itself while it runs. Connections that come and go are a warning; what it cannot mend is an error.
 pub fn log_error(error: &KafkaError, reason: &str) {
+    let code = error.rdkafka_error_code();
     let transient = matches!(
-        error.rdkafka_error_code(),
+        code,
         Some(
             RDKafkaErrorCode::BrokerTransportFailure
                 | RDKafkaErrorCode::AllBrokersDown
@@ -93,7 +94,10 @@ pub fn log_error(error: &KafkaError, reason: &str) {
                 | RDKafkaErrorCode::Resolve
         )
     );
-    if transient {
+    if code == Some(RDKafkaErrorCode::PartitionEOF) {
+        // Who asks for it (enable.partition.eof) gets it from poll as well.
+        tracing::trace!(target: "librdkafka", "{reason}");
+    } else if transient {
         tracing::warn!(target: "librdkafka", "{reason}");
     } else {
         tracing::error!(target: "librdkafka", "{error}: {reason}");
