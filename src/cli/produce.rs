@@ -108,7 +108,12 @@ impl FromStr for Rate {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Rate, String> {
-        if text == "max" { Ok(Rate(None)) } else { above_zero(text).map(|rate| Rate(Some(rate))) }
+        if text == "max" {
+            return Ok(Rate(None));
+        }
+        above_zero(text)
+            .map(|rate| Rate(Some(rate)))
+            .map_err(|_| "allowed: max, or a number above 0".to_owned())
     }
 }
 
@@ -165,10 +170,13 @@ pub async fn run(args: ProduceArgs, config: &Config) -> anyhow::Result<ExitCode>
     let cancelled = shutdown::on_signal();
     let stopped = cancelled.clone();
     // The producer's calls block.
-    let work =
-        tokio::task::spawn_blocking(move || send(simulator, pace, count, &config, &cancelled)).await?;
+    let work = tokio::task::spawn_blocking(move || send(simulator, pace, count, &config, &cancelled)).await?;
     let delivered = work.context("the simulation")?;
-    if args.json { tell_topics(&delivered)? } else { say(delivered.to_string().trim_end())? }
+    if args.json {
+        tell_topics(&delivered)?;
+    } else {
+        say(delivered.to_string().trim_end())?;
+    }
     // Without a count, Ctrl-C is how it is meant to end.
     let is_whole = !stopped.is_cancelled() || count.is_none();
     Ok(if delivered.is_complete() && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -181,7 +189,9 @@ pub async fn run(args: ProduceArgs, config: &Config) -> anyhow::Result<ExitCode>
 pub fn tell_topics(delivered: &Delivered) -> anyhow::Result<()> {
     for (topic, tally) in &delivered.topics {
         let mut line = json!({ "topic": topic });
-        if let (Some(line), serde_json::Value::Object(tally)) = (line.as_object_mut(), serde_json::to_value(tally)?) {
+        if let (Some(line), serde_json::Value::Object(tally)) =
+            (line.as_object_mut(), serde_json::to_value(tally)?)
+        {
             line.extend(tally);
         }
         say(line)?;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context;
 use serde_json::json;
-use stocktide_producers::outgoing::{self, Outgoing};
+use stocktide_producers::outgoing::{self, Outgoing, Problem};
 use stocktide_producers::sink::{Delivered, Sink};
 use stocktide_runtime::{Config, clock};
 use uuid::{NoContext, Timestamp, Uuid};
@@ -66,28 +66,47 @@ fn send(args: &SendArgs, business_id: &str, config: &Config) -> anyhow::Result<E
     } else {
         match outgoing::parse(&input, business_id, new_event_id) {
             Ok(events) => events,
-            Err(problems) => {
-                for problem in problems.iter().take(SHOWN) {
-                    eprintln!("{}: {problem}", args.file.display());
-                }
-                anyhow::bail!("{} of {} cannot be sent: nothing was sent", problems.len(), args.file.display());
-            }
+            Err(problems) => return refuse(args, &problems),
         }
     };
     if let Some(key) = &args.key {
-        events.iter_mut().for_each(|event| event.key = Some(key.clone()));
+        for event in &mut events {
+            event.key = Some(key.clone());
+        }
     }
     let sink = Sink::connect(config, &[&args.topic])?;
     for event in &events {
         sink.send_raw(&args.topic, event.key.as_deref().map(str::as_bytes), Some(&event.value))?;
     }
     let delivered = sink.finish(DEADLINE);
-    if args.json { answer(args, &events, &delivered)? } else { print(args, business_id, &events, &delivered)? }
+    if args.json {
+        answer(args, &events, &delivered)?;
+    } else {
+        print(args, business_id, &events, &delivered)?;
+    }
     Ok(if delivered.is_complete() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
+/// Nothing is sent; every line that is no event is told.
+fn refuse(args: &SendArgs, problems: &[Problem]) -> anyhow::Result<ExitCode> {
+    let name = if is_stdin(&args.file) { "stdin".into() } else { args.file.to_string_lossy() };
+    if args.json {
+        let invalid: Vec<_> = problems.iter().map(|p| json!({ "line": p.line, "reason": p.what })).collect();
+        say(json!({ "topic": args.topic, "sent": 0, "invalid": invalid }))?;
+        return Ok(ExitCode::FAILURE);
+    }
+    for problem in problems.iter().take(SHOWN) {
+        eprintln!("{name}: {problem}");
+    }
+    anyhow::bail!("{} in {name} cannot be sent: nothing was sent", problems.len());
+}
+
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
+}
+
 fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
-    if file == Path::new("-") {
+    if is_stdin(file) {
         let mut input = Vec::new();
         std::io::stdin().lock().read_to_end(&mut input).context("stdin")?;
         return Ok(input);
@@ -116,7 +135,12 @@ fn answer(args: &SendArgs, events: &[Outgoing], delivered: &Delivered) -> anyhow
     Ok(())
 }
 
-fn print(args: &SendArgs, business_id: &str, events: &[Outgoing], delivered: &Delivered) -> anyhow::Result<()> {
+fn print(
+    args: &SendArgs,
+    business_id: &str,
+    events: &[Outgoing],
+    delivered: &Delivered,
+) -> anyhow::Result<()> {
     let added: Vec<(usize, Uuid)> = events.iter().filter_map(|e| Some((e.line, e.added_event_id?))).collect();
     for (line, event_id) in added.iter().take(SHOWN) {
         say(format!("line {line}: added event_id {event_id}"))?;

@@ -270,7 +270,10 @@ mod tests {
         );
         assert_eq!(told("[{},\n{},\n5]"), ["line 3: 5 is no event; an event is a JSON object"]);
         assert_eq!(told("[{},\n{} {}]"), ["line 2: not JSON: expected `,` or `]` at column 4"]);
-        assert_eq!(told("{\n\"order_id\": \"A\",\n}"), ["line 3: not JSON: key must be a string at column 1"]);
+        assert_eq!(
+            told("{\n\"order_id\": \"A\",\n}"),
+            ["line 3: not JSON: key must be a string at column 1"]
+        );
         assert_eq!(told("  \n"), ["line 1: the input holds no event"]);
         assert_eq!(told("[]"), ["line 1: the input holds no event"]);
     }

@@ -13,19 +13,22 @@ use rdkafka::client::ClientContext;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::types::RDKafkaRespErr;
 use serde::Serialize;
 use stocktide_runtime::{Config, kafka};
 
 use crate::record::Record;
 
 /// How long the brokers may take to answer before anything was sent.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a record may be under way before it is given up, in milliseconds.
 const DELIVERY_TIMEOUT_MS: &str = "60000";
 /// How often a full queue is looked at again, should no delivery wake the sender.
 const RECHECK: Duration = Duration::from_millis(50);
+
+/// How often an error of the connection is logged.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What became of a topic's records.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -95,7 +98,7 @@ impl Sink {
     /// Connects, and makes sure that the topics are there.
     ///
     /// # Errors
-    /// When the brokers are not configured or do not answer within 15 s, or a topic is missing. It blocks.
+    /// When the brokers are not configured or do not answer within 10 s, or a topic is missing. It blocks.
     pub fn connect(config: &Config, topics: &[&str]) -> anyhow::Result<Sink> {
         let brokers = config.kafka_brokers()?;
         let state = Arc::new(State::default());
@@ -124,19 +127,15 @@ impl Sink {
         Ok(sink)
     }
 
+    /// All topics are asked for: asking for one by its name might create it.
     fn check_topics(&self, brokers: &str, topics: &[&str]) -> anyhow::Result<()> {
-        for topic in topics {
-            let metadata = (self.producer.client().fetch_metadata(Some(topic), CONNECT_TIMEOUT))
-                .map_err(|error| anyhow!("Kafka at {brokers} does not answer: {error}"))?;
-            let found = metadata.topics().iter().find(|found| found.name() == *topic);
-            match found.map(|found| found.error()) {
-                Some(None) => {}
-                Some(Some(error)) if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_UNKNOWN_TOPIC_OR_PART => {
-                    bail!("topic {topic}: {}", RDKafkaErrorCode::from(error));
-                }
-                _ => bail!("topic {topic} does not exist at {brokers}; stocktide migrate creates it"),
-            }
+        let metadata = (self.producer.client().fetch_metadata(None, CONNECT_TIMEOUT))
+            .map_err(|error| anyhow!("Kafka at {brokers} does not answer: {error}"))?;
+        let known: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+        if let Some(missing) = topics.iter().find(|topic| !known.contains(topic)) {
+            bail!("topic {missing} does not exist at {brokers}; stocktide migrate creates it");
         }
+        self.state.connected();
         Ok(())
     }
 
@@ -194,6 +193,9 @@ impl Sink {
 struct State {
     topics: Mutex<Topics>,
     answered: Condvar,
+    /// When the last error was logged; none before the brokers have answered for the first time: if they never do,
+    /// that is the command's error.
+    complained: Mutex<Option<Instant>>,
 }
 
 #[derive(Default)]
@@ -221,6 +223,19 @@ impl Topics {
 }
 
 impl State {
+    fn connected(&self) {
+        *self.complained.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    fn may_complain(&self) -> bool {
+        let mut complained = self.complained.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_due = complained.is_some_and(|last| last.elapsed() >= COMPLAINT_INTERVAL);
+        if is_due {
+            *complained = Some(Instant::now());
+        }
+        is_due
+    }
+
     fn lock(&self) -> MutexGuard<'_, Topics> {
         self.topics.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -268,16 +283,21 @@ impl State {
     }
 }
 
-/// Hears the producer's delivery reports.
+/// Hears the producer's delivery reports, and what else it has to say.
 struct Reports(Arc<State>);
 
 impl ClientContext for Reports {
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        kafka::log_line(level, facility, message);
+        // Connections that fail come again as errors, and are retried, as is the request for a producer's id.
+        let is_told_elsewhere = matches!(facility, "FAIL" | "ERROR" | "GETPID");
+        kafka::log_line(if is_told_elsewhere { RDKafkaLogLevel::Info } else { level }, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
-        kafka::log_error(&error, reason);
+        // While brokers are away the same few errors come many times a second.
+        if self.0.may_complain() {
+            kafka::log_error(&error, reason);
+        }
     }
 }
 

@@ -14,7 +14,7 @@ use stocktide_domain::{Catalogue, Product, ProductKind, Reason, Source};
 use stocktide_producers::Record;
 use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
 use stocktide_producers::sim::dice::Dice;
-use stocktide_producers::sim::faults::Malformation;
+use stocktide_producers::sim::faults::{Faulty, Malformation};
 use stocktide_producers::sim::timeline::Spread;
 use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
 
@@ -92,9 +92,9 @@ fn the_same_seed_catalogue_and_options_give_the_same_bytes_on_every_machine() {
             hash.update(&record.key);
             hash.update(record.value.unwrap_or_default());
         }
-        hash.finalize().iter().take(8).map(|byte| format!("{byte:02x}")).collect::<String>()
+        u64::from_be_bytes(hash.finalize()[..8].try_into().unwrap())
     };
-    assert_eq!(digest(42), "9f3a998ccd16c739");
+    assert_eq!(digest(42), 0x9f3a_998c_cd16_c739);
     assert_ne!(digest(42), digest(43));
 }
 
@@ -169,6 +169,20 @@ fn shares_of_duplicates_and_broken_records_are_those_asked_for() {
         assert!((320..480).contains(&rejected), "{rejected}");
         let known: HashSet<Reason> = Malformation::ALL.iter().map(|kind| kind.reason()).collect();
         assert_eq!(reasons.keys().copied().collect::<HashSet<_>>(), known);
+    });
+}
+
+#[test]
+fn faults_are_mixed_into_a_stream_that_comes_through_whole() {
+    let sound = simulate(Options { follow_ups_ppm: 0, ..options(SourceMix::All, 20_000) });
+    let faulty: Vec<Record> = Faulty::new(sound.clone().into_iter(), 7, 20_000, 10_000).collect();
+    assert_eq!(faulty, Faulty::new(sound.into_iter(), 7, 20_000, 10_000).collect::<Vec<_>>());
+    let batch = decoded(&faulty);
+    settled(&batch, |settled| {
+        let count = |is: fn(&Fate) -> bool| settled.fates.iter().filter(|fate| is(fate)).count();
+        assert_eq!(count(|fate| *fate == Fate::Applied), 20_000);
+        assert!((340..480).contains(&count(|fate| *fate == Fate::Duplicate)));
+        assert!((150..260).contains(&count(|fate| matches!(fate, Fate::Rejected(_)))));
     });
 }
 

@@ -169,3 +169,56 @@ impl Redeliveries {
         self.0.get(known.checked_sub(back)? as usize).cloned()
     }
 }
+
+/// Mixes broken records and redeliveries into a stream of sound ones, which all come through.
+#[derive(Debug)]
+pub struct Faulty<I> {
+    records: I,
+    dice: Dice,
+    duplicates_ppm: u32,
+    malformed_ppm: u32,
+    redeliveries: Redeliveries,
+    /// The sound record whose broken copy has just been sent.
+    held_back: Option<Record>,
+}
+
+impl<I: Iterator<Item = Record>> Faulty<I> {
+    /// Before each record of `records`, which must have lines, perhaps an earlier one again, or a broken copy of it (before,
+    /// because afterwards it would be a duplicate): so many in a million of each.
+    pub fn new(records: I, seed: u64, duplicates_ppm: u32, malformed_ppm: u32) -> Faulty<I> {
+        let dice = Dice::new([seed, u64::from(duplicates_ppm), u64::from(malformed_ppm), 0]);
+        Faulty {
+            records,
+            dice,
+            duplicates_ppm,
+            malformed_ppm,
+            redeliveries: Redeliveries::default(),
+            held_back: None,
+        }
+    }
+}
+
+impl<I: Iterator<Item = Record>> Iterator for Faulty<I> {
+    type Item = Record;
+
+    fn next(&mut self) -> Option<Record> {
+        if self.dice.chance(self.duplicates_ppm)
+            && let Some(record) = self.redeliveries.pick(&mut self.dice)
+        {
+            return Some(record);
+        }
+        if let Some(record) = self.held_back.take() {
+            self.redeliveries.remember(&record);
+            return Some(record);
+        }
+        let record = self.records.next()?;
+        if self.dice.chance(self.malformed_ppm) {
+            let kind = self.dice.pick(&Malformation::ALL).copied()?;
+            let broken = kind.apply(record.clone(), &mut self.dice);
+            self.held_back = Some(record);
+            return Some(broken);
+        }
+        self.redeliveries.remember(&record);
+        Some(record)
+    }
+}
