@@ -5,8 +5,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context;
 use indicatif::ProgressBar;
 use stocktide_runtime::Config;
+use stocktide_runtime::secret::mask_url;
 use stocktide_verify::{Report, VerifyOptions};
 
 use super::say;
@@ -18,10 +20,11 @@ use super::table::table;
   stocktide verify
   stocktide verify --json | jq '.checks[] | select(.differing > 0)'
 
-Exit code 0 only when everything holds. A running processor does not disturb it: what comes in after the start is left
-out. It first waits until what is applied is published too and can be read in read_committed.")]
+Exit code 0 only when everything holds. It first waits until what is applied is published too,
+and can be read in read_committed. A running processor does not disturb it: what comes in after
+the start is left out.")]
 pub struct VerifyArgs {
-    /// One JSON object on one line: {\"ok\", \"checks\": [{\"name\", \"checked\", \"differing\", \"examples\"}]}.
+    /// One JSON object on one line: ok, and of each check its name, checked, differing and examples.
     #[arg(long)]
     json: bool,
     /// How long to wait at most until what is applied is published and readable, such as 90s or 5m.
@@ -34,6 +37,7 @@ pub struct VerifyArgs {
 /// # Errors
 /// When the database or Kafka cannot be read. That something differs is exit code 1.
 pub async fn run(args: VerifyArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let brokers = config.kafka_brokers()?;
     let spinner =
         if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
     spinner.enable_steady_tick(Duration::from_millis(100));
@@ -42,7 +46,9 @@ pub async fn run(args: VerifyArgs, config: &Config) -> anyhow::Result<ExitCode> 
     let options = VerifyOptions { wait: args.wait, on_step, ..VerifyOptions::of(config)? };
     let report = stocktide_verify::run(&options).await;
     spinner.finish_and_clear();
-    let report = report?;
+    let report = report.with_context(|| {
+        format!("PostgreSQL at {} and Kafka at {brokers} cannot be verified", mask_url(&options.database_url))
+    })?;
     if args.json {
         say(serde_json::to_string(&report)?)?;
     } else {
@@ -60,25 +66,21 @@ pub fn in_words(report: &Report) -> String {
             vec![c.name.to_owned(), c.checked.to_string(), c.differing.to_string(), c.promise.to_owned()]
         })
         .collect();
-    let mut words = table(&["promise", "checked", "differing", "which says"], &rows);
+    let mut parts = vec![table(&["promise", "checked", "differing", "which says"], &rows)];
     let differing: Vec<_> = report.checks.iter().filter(|check| check.differing > 0).collect();
     for check in &differing {
-        words += &format!("\n\n{}: {} of {} differ", check.name, check.differing, check.checked);
-        for example in &check.examples {
-            words += &format!("\n  {example}");
-        }
+        parts.push(format!("\n{}: {} of {} differ", check.name, check.differing, check.checked));
+        parts.extend(check.examples.iter().map(|example| format!("  {example}")));
         if check.differing > check.examples.len() as u64 {
-            words += "\n  …";
+            parts.push("  …".to_owned());
         }
     }
-    for note in &report.notes {
-        words += &format!("\nnote: {note}");
-    }
-    words += &match differing.len() {
-        0 => format!("\n\nAll {} promises hold.", report.checks.len()),
-        broken => format!("\n\n{broken} of {} promises do not hold.", report.checks.len()),
-    };
-    words
+    parts.extend(report.notes.iter().map(|note| format!("note: {note}")));
+    parts.push(match differing.len() {
+        0 => format!("\nAll {} promises hold.", report.checks.len()),
+        broken => format!("\n{broken} of {} promises do not hold.", report.checks.len()),
+    });
+    parts.join("\n")
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use anyhow::Context;
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::TryStreamExt;
-use sqlx::postgres::{PgConnection, PgRow};
-use sqlx::{Connection, Executor, Row};
+use sqlx::postgres::{PgConnectOptions, PgConnection, PgRow};
+use sqlx::{ConnectOptions, Executor, Row};
 use uuid::Uuid;
 
 use crate::amount;
@@ -28,7 +28,7 @@ impl Snapshot {
     /// # Errors
     /// The database cannot be reached.
     pub async fn open(url: &str) -> Rows<Snapshot> {
-        let mut connection = PgConnection::connect(url).await.context("cannot connect to the database")?;
+        let mut connection = connect(url).await?;
         // It waits for Kafka with the snapshot open, and its queries may take long.
         connection
             .execute(
@@ -272,12 +272,18 @@ impl Snapshot {
     }
 }
 
+async fn connect(url: &str) -> Rows<PgConnection> {
+    // Its statements read whole tables: that they take long is nothing to be warned of.
+    let options: PgConnectOptions = url.parse().context("the database URL is not valid")?;
+    options.disable_statement_logging().connect().await.context("cannot connect to the database")
+}
+
 /// P of every partition as it is now, outside any snapshot.
 ///
 /// # Errors
 /// The database fails.
 pub async fn next_offsets(url: &str) -> Rows<Vec<(String, i32, i64)>> {
-    let mut connection = PgConnection::connect(url).await.context("cannot connect to the database")?;
+    let mut connection = connect(url).await?;
     let rows = sqlx::query("SELECT topic, partition, next_offset FROM partition_progress")
         .fetch_all(&mut connection)
         .await?;

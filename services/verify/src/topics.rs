@@ -4,24 +4,42 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
 use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::Headers;
-use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use stocktide_runtime::kafka::LogContext;
+use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
 use crate::record::Record;
 
 /// How long a request may take.
 const REQUEST: Duration = Duration::from_secs(15);
+/// How long errors that pass may take to do so.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// How long a broker may deliver nothing while there is more to read.
 const STALL: Duration = Duration::from_mins(1);
+
+/// Tells in debug logs only what goes on below: a broker that cannot be reached is told once, as the error of the request.
+#[derive(Clone, Copy)]
+struct Quiet;
+
+impl ClientContext for Quiet {
+    fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
+        tracing::debug!(target: "librdkafka", facility, "{message}");
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        tracing::debug!(target: "librdkafka", "{error}: {reason}");
+    }
+}
+
+impl ConsumerContext for Quiet {}
 
 /// A connection to the topics.
 pub struct Topics {
     config: ClientConfig,
-    committed: BaseConsumer<LogContext>,
-    uncommitted: BaseConsumer<LogContext>,
+    committed: BaseConsumer<Quiet>,
+    uncommitted: BaseConsumer<Quiet>,
 }
 
 /// The part of a partition that is to be read.
@@ -60,14 +78,15 @@ impl Topics {
             .set("enable.partition.eof", "true")
             .set("auto.offset.reset", "error")
             .set("check.crcs", "true")
-            // Half of the time would pass in waiting after each full queue.
+            // Half of the time would pass in waiting: after each full queue, and at the end of each partition.
             .set("fetch.queue.backoff.ms", "10")
+            .set("fetch.wait.max.ms", "20")
             .set("isolation.level", "read_committed");
-        let committed = config.create_with_context(LogContext).context("the Kafka client")?;
+        let committed = config.create_with_context(Quiet).context("the Kafka client")?;
         let uncommitted = config
             .clone()
             .set("isolation.level", "read_uncommitted")
-            .create_with_context(LogContext)
+            .create_with_context(Quiet)
             .context("the Kafka client")?;
         Ok(Topics { config, committed, uncommitted })
     }
@@ -77,7 +96,8 @@ impl Topics {
     /// # Errors
     /// The broker does not answer, or has no such topic.
     pub fn partitions(&self, topic: &str) -> anyhow::Result<Vec<i32>> {
-        let metadata = self.committed.fetch_metadata(Some(topic), REQUEST).context("no answer from Kafka")?;
+        let metadata = patiently(|| self.committed.fetch_metadata(Some(topic), REQUEST));
+        let metadata = metadata.context("no answer from Kafka")?;
         let partitions = metadata
             .topics()
             .iter()
@@ -93,8 +113,8 @@ impl Topics {
     /// # Errors
     /// The broker does not answer.
     pub fn extent(&self, topic: &str, partition: i32) -> anyhow::Result<Extent> {
-        let ask = |consumer: &BaseConsumer<LogContext>| {
-            let answer = consumer.fetch_watermarks(topic, partition, REQUEST);
+        let ask = |consumer: &BaseConsumer<Quiet>| {
+            let answer = patiently(|| consumer.fetch_watermarks(topic, partition, REQUEST));
             answer.with_context(|| format!("the offsets of {topic}-{partition}"))
         };
         let (low, stable) = ask(&self.committed)?;
@@ -134,8 +154,7 @@ impl Topics {
     /// # Errors
     /// The broker does not answer, or not to us.
     pub async fn aged_before(&self, topic: &str) -> anyhow::Result<Option<i64>> {
-        let admin: AdminClient<LogContext> =
-            self.config.create_with_context(LogContext).context("the Kafka client")?;
+        let admin: AdminClient<Quiet> = self.config.create_with_context(Quiet).context("the Kafka client")?;
         let asked = [ResourceSpecifier::Topic(topic)];
         let answer =
             admin.describe_configs(&asked, &AdminOptions::new().request_timeout(Some(REQUEST))).await;
@@ -167,8 +186,8 @@ impl Topics {
         if open.is_empty() {
             return Ok(());
         }
-        let consumer: BaseConsumer<LogContext> =
-            self.config.create_with_context(LogContext).context("the Kafka client")?;
+        let consumer: BaseConsumer<Quiet> =
+            self.config.create_with_context(Quiet).context("the Kafka client")?;
         consumer.assign(&assignment(topic, &open)?)?;
         let mut heard = Instant::now();
         while !open.is_empty() {
@@ -216,7 +235,7 @@ fn assignment(topic: &str, spans: &[Span]) -> anyhow::Result<TopicPartitionList>
 
 /// Reads no more of a partition.
 fn close(
-    consumer: &BaseConsumer<LogContext>,
+    consumer: &BaseConsumer<Quiet>,
     topic: &str,
     open: &mut Vec<Span>,
     partition: i32,
@@ -239,7 +258,20 @@ fn record<'m>(message: &'m rdkafka::message::BorrowedMessage<'_>) -> Record<'m> 
     }
 }
 
-/// Errors that librdkafka deals with by itself.
+/// Asks again while the answer is an error that passes: a partition that was just made has no leader for a moment.
+fn patiently<T>(mut ask: impl FnMut() -> Result<T, KafkaError>) -> Result<T, KafkaError> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        match ask() {
+            Err(error) if is_passing(&error) && Instant::now() < deadline => {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            answer => return answer,
+        }
+    }
+}
+
+/// Errors that pass, and that librdkafka deals with by itself where it reads.
 fn is_passing(error: &KafkaError) -> bool {
     use RDKafkaErrorCode::{
         AllBrokersDown, BrokerTransportFailure, NotLeaderForPartition, OperationTimedOut, Resolve,
