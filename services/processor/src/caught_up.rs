@@ -1,14 +1,9 @@
-//! Watches how far the group is: for the metrics, and to end a processor that is to run until it has caught up.
+//! Ends a processor that is to run until it has caught up.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
-use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::error::KafkaError;
-use rdkafka::metadata::MetadataPartition;
-use rdkafka::{Offset, TopicPartitionList};
 use stocktide_domain::Source;
 use stocktide_runtime::config::Config;
 use stocktide_runtime::kafka::OUTPUT_TOPICS;
@@ -16,21 +11,22 @@ use stocktide_store::Partition;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::clients;
 use crate::intake::GroupConsumer;
+use crate::observer::Observer;
 use crate::recovery::committed;
 use crate::run::RunOptions;
 
 /// How often the group's offsets are looked at.
 const EVERY: Duration = Duration::from_millis(200);
-/// How long one request to the broker may take.
-const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The ends that the group has to reach.
 pub struct CaughtUp {
-    config: Config,
     consumer: Arc<GroupConsumer>,
+    observer: Observer,
+    /// Of the inputs; a partition that has reached its end is taken out.
     ends: BTreeMap<Partition, i64>,
+    /// Where the group was in them at the last look.
+    seen: BTreeMap<Partition, i64>,
 }
 
 impl CaughtUp {
@@ -47,111 +43,95 @@ impl CaughtUp {
             if !wanted {
                 return Ok(());
             }
-            let watched = CaughtUp::read(config, consumer, &shutdown).and_then(|state| match state {
-                Some(mut state) => state.wait(&shutdown),
-                None => Ok(()),
-            });
+            let watched = CaughtUp::wait(&config, consumer, &shutdown);
             shutdown.cancel();
             watched
         })
     }
 
-    fn read(
-        config: Config,
-        consumer: Arc<GroupConsumer>,
-        shutdown: &CancellationToken,
-    ) -> anyhow::Result<Option<CaughtUp>> {
-        let mut ends = BTreeMap::new();
-        for source in Source::ALL {
-            let partitions = loop {
-                if shutdown.is_cancelled() {
-                    return Ok(None);
-                }
-                match partitions(&*consumer, source.topic()) {
-                    Ok(partitions) => break partitions,
-                    Err(error) => tracing::warn!("{error:#}"),
-                }
-                std::thread::sleep(EVERY);
-            };
-            for partition in partitions {
-                let (low, high) = consumer.fetch_watermarks(source.topic(), partition, PATIENCE).context("end offsets")?;
-                if high > low {
-                    ends.insert((source, partition), high);
-                }
-            }
-        }
-        Ok(Some(CaughtUp { config, consumer, ends }))
-    }
-
     /// Returns when the group has caught up, or the processor is ending.
-    fn wait(&mut self, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        while !shutdown.is_cancelled() {
-            match self.left() {
-                Ok(left) if left.is_empty() => return self.wait_until_readable(shutdown),
-                Ok(left) => self.skip_control_records(&left)?,
-                // A pending transaction, or a broker that is away: both pass.
-                Err(error) => tracing::debug!("{error:#}"),
-            }
-            std::thread::sleep(EVERY);
+    fn wait(config: &Config, consumer: Arc<GroupConsumer>, shutdown: &CancellationToken) -> anyhow::Result<()> {
+        let observer = Observer::new(config)?;
+        let Some(ends) = retry(shutdown, || input_ends(&observer).map(Some)) else { return Ok(()) };
+        let mut state = CaughtUp { consumer, observer, ends, seen: BTreeMap::new() };
+        if retry(shutdown, || state.is_done()).is_none() {
+            return Ok(());
         }
+        // A commit is answered before its markers are everywhere: readers of committed records must see to the ends that
+        // the outputs have now.
+        let all = Observer::of_uncommitted(config)?;
+        let Some(ends) = retry(shutdown, || output_ends(&all).map(Some)) else { return Ok(()) };
+        retry(shutdown, || state.is_readable(&ends));
         Ok(())
     }
 
-    /// The partitions that the group has not finished, and where it is there.
-    fn left(&self) -> anyhow::Result<BTreeMap<Partition, i64>> {
+    /// Whether the group has finished every partition.
+    fn is_done(&mut self) -> anyhow::Result<Option<()>> {
         let partitions: Vec<Partition> = self.ends.keys().copied().collect();
-        let committed = committed(&*self.consumer, &partitions)?;
-        let at = partitions.into_iter().zip(committed).map(|(partition, at)| (partition, at.unwrap_or(0)));
-        Ok(at.filter(|(partition, at)| self.ends.get(partition).is_some_and(|end| at < end)).collect())
-    }
-
-    /// A producer's transactions end in control records, which nobody receives: a partition in which nothing else is
-    /// left is done. Asked only about the last few offsets of a partition.
-    fn skip_control_records(&mut self, left: &BTreeMap<Partition, i64>) -> anyhow::Result<()> {
-        for (partition, at) in left {
-            let close = self.ends.get(partition).is_some_and(|end| end - at <= 8);
-            if close && nothing_readable(&self.config, *partition, *at)? {
-                self.ends.remove(partition);
+        for (partition, at) in partitions.iter().copied().zip(committed(&*self.consumer, &partitions)?) {
+            let (at, end) = (at.unwrap_or(0), self.ends.get(&partition).copied().unwrap_or(0));
+            let (topic, number) = (partition.0.topic(), partition.1);
+            let stands_still = self.seen.insert(partition, at) == Some(at);
+            if at >= end || (stands_still && self.observer.nothing_readable(topic, number, at, end)?) {
+                self.ends.remove(&partition);
             }
         }
-        Ok(())
+        Ok(self.ends.is_empty().then_some(()))
     }
 
-    /// A commit is answered before its markers are everywhere. This waits until readers of committed records see to the
-    /// ends that the outputs have now.
-    fn wait_until_readable(&self, shutdown: &CancellationToken) -> anyhow::Result<()> {
-        let all: BaseConsumer = clients::consumer(&self.config).set("isolation.level", "read_uncommitted").create()?;
-        for topic in OUTPUT_TOPICS {
-            for partition in partitions(&all, topic)? {
-                let (_, end) = all.fetch_watermarks(topic, partition, PATIENCE).context("end offsets")?;
-                while self.consumer.fetch_watermarks(topic, partition, PATIENCE).context("stable offsets")?.1 < end {
-                    if shutdown.is_cancelled() {
-                        return Ok(());
-                    }
-                    std::thread::sleep(EVERY);
+    fn is_readable(&self, ends: &[(&str, i32, i64)]) -> anyhow::Result<Option<()>> {
+        for (topic, partition, end) in ends {
+            if self.observer.extent(topic, *partition)?.1 < *end {
+                return Ok(None);
+            }
+        }
+        Ok(Some(()))
+    }
+}
+
+/// Asks until there is an answer; none when the processor is ending. Errors pass: topics that are still to be made, which is
+/// told, once; a broker that is away, a pending transaction, which others tell.
+fn retry<T>(shutdown: &CancellationToken, mut ask: impl FnMut() -> anyhow::Result<Option<T>>) -> Option<T> {
+    let mut told = String::new();
+    while !shutdown.is_cancelled() {
+        match ask() {
+            Ok(Some(answer)) => return Some(answer),
+            Ok(None) => {}
+            Err(error) => {
+                let error = format!("{error:#}");
+                if error == told || error.contains("oordinator") {
+                    tracing::debug!("{error}");
+                } else {
+                    tracing::warn!("{error}");
+                    told = error;
                 }
             }
         }
-        Ok(())
+        std::thread::sleep(EVERY);
     }
+    None
 }
 
-fn partitions<C: rdkafka::consumer::ConsumerContext>(
-    consumer: &BaseConsumer<C>,
-    topic: &str,
-) -> anyhow::Result<Vec<i32>> {
-    let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).context("Kafka's metadata")?;
-    let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
-    let partitions: Vec<i32> = found.into_iter().flat_map(|t| t.partitions().iter().map(MetadataPartition::id)).collect();
-    anyhow::ensure!(!partitions.is_empty(), "topic {topic} does not exist: run `stocktide migrate`");
-    Ok(partitions)
+/// The ends of the input's partitions, as far as they hold anything.
+fn input_ends(observer: &Observer) -> anyhow::Result<BTreeMap<Partition, i64>> {
+    let mut ends = BTreeMap::new();
+    for source in Source::ALL {
+        for partition in observer.partitions(source.topic())? {
+            let (low, high) = observer.extent(source.topic(), partition)?;
+            if high > low {
+                ends.insert((source, partition), high);
+            }
+        }
+    }
+    Ok(ends)
 }
 
-/// Whether a reader of committed records that starts at an offset comes to the end without having received one.
-fn nothing_readable(config: &Config, (source, partition): Partition, at: i64) -> anyhow::Result<bool> {
-    let reader: BaseConsumer = clients::consumer(config).set("enable.partition.eof", "true").create()?;
-    let mut from = TopicPartitionList::new();
-    from.add_partition_offset(source.topic(), partition, Offset::Offset(at))?;
-    reader.assign(&from)?;
-    Ok(matches!(reader.poll(PATIENCE), Some(Err(KafkaError::PartitionEOF(_)))))
+fn output_ends(all: &Observer) -> anyhow::Result<Vec<(&'static str, i32, i64)>> {
+    let mut ends = Vec::new();
+    for topic in OUTPUT_TOPICS {
+        for partition in all.partitions(topic)? {
+            ends.push((topic, partition, all.extent(topic, partition)?.1));
+        }
+    }
+    Ok(ends)
 }

@@ -21,6 +21,7 @@ mod database;
 mod intake;
 mod metrics;
 mod native;
+mod observer;
 mod publisher;
 mod recovery;
 mod run;

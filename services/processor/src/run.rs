@@ -22,6 +22,7 @@ use crate::clients;
 use crate::database::Database;
 use crate::intake::{self, Intake, IntakeHandle, Patience, Starts};
 use crate::metrics::Metrics;
+use crate::observer::Observer;
 use crate::publisher::{self, Job, Publisher};
 use crate::recovery::{self, RecoveryError};
 use crate::session::Session;
@@ -64,7 +65,8 @@ pub async fn run(config: &Config, options: RunOptions, shutdown: CancellationTok
     let mut processor = Processor::start(config, &options, shutdown.child_token())?;
     let (consumer, shutdown) = (&processor.intake.consumer, processor.shutdown.clone());
     let caught_up = CaughtUp::watch(config, &options, Arc::clone(consumer), shutdown.clone());
-    let watch = watch(Arc::clone(consumer), Arc::clone(&processor.metrics), options.health.clone(), shutdown.clone());
+    let (observer, metrics) = (Observer::new(config)?, Arc::clone(&processor.metrics));
+    let watch = watch(observer, Arc::clone(consumer), metrics, options.health.clone(), shutdown.clone());
     let watch = tokio::spawn(watch);
     let done = processor.work().await;
     // Whatever came of it, the consumer is to leave the group and what is in hand to be finished.
@@ -178,6 +180,7 @@ impl Processor {
             };
             match recovered {
                 Ok(partitions) => {
+                    tracing::info!(partitions = partitions.len(), "positions are known: reading");
                     self.health.set("positions", Ok(()));
                     // An intake that is gone is ending, and this loop with it.
                     let _ = self.intake.starts.send(Starts { session: Arc::clone(session), partitions });
