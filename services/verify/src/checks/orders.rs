@@ -168,12 +168,11 @@ impl Units {
             |lines: &[&Line]| lines.iter().filter(|l| l.product == product).map(|l| l.quantity).sum::<i64>();
         let mut units =
             Units { sold: sum(&affair.sold), cancelled: -sum(&affair.cancelled), ..Units::default() };
-        let sale = affair.sold.first().map(|line| line.at);
         let cancellation = affair.cancelled.first().map(|line| line.at);
         for line in affair.returned.iter().filter(|line| line.product == product) {
             match line.original {
                 Some(_) => units.named -= line.quantity,
-                None => match happened_between(line.at, sale, cancellation) {
+                None => match came_before(line.at, cancellation) {
                     Some(true) => units.earlier -= line.quantity,
                     Some(false) => {}
                     None => units.perhaps -= line.quantity,
@@ -201,15 +200,12 @@ impl Units {
     }
 }
 
-/// Whether a record came after the sale and before the cancellation, where their partition tells.
-fn happened_between(
-    at: Coordinates,
-    sale: Option<Coordinates>,
-    cancellation: Option<Coordinates>,
-) -> Option<bool> {
-    let (sale, cancellation) = (sale?, cancellation?);
-    (sale.slot == at.slot && cancellation.slot == at.slot && sale.offset < at.offset)
-        .then_some(at.offset < cancellation.offset)
+/// Whether a record came before the cancellation, where their partition tells. (It may have come before the sale, too: it
+/// counts against the order all the same.)
+fn came_before(at: Coordinates, cancellation: Option<Coordinates>) -> Option<bool> {
+    cancellation
+        .filter(|cancellation| cancellation.slot == at.slot)
+        .map(|cancellation| at.offset < cancellation.offset)
 }
 
 #[cfg(test)]
@@ -222,14 +218,13 @@ mod tests {
     }
 
     #[test]
-    fn a_return_that_names_no_order_counts_where_its_partition_tells_that_it_came_in_between() {
-        let between = |record| happened_between(record, Some(at(1)), Some(at(5)));
-        assert_eq!([between(at(3)), between(at(7))], [Some(true), Some(false)]);
-        let elsewhere = Coordinates { slot: Slot(1), offset: 3 };
+    fn a_return_that_names_no_order_counts_where_its_partition_tells_that_it_came_before() {
         assert_eq!(
-            [between(at(0)), between(elsewhere), happened_between(at(3), Some(at(1)), None)],
-            [None; 3]
+            [came_before(at(3), Some(at(5))), came_before(at(7), Some(at(5)))],
+            [Some(true), Some(false)]
         );
+        let elsewhere = Coordinates { slot: Slot(1), offset: 3 };
+        assert_eq!([came_before(elsewhere, Some(at(5))), came_before(at(3), None)], [None; 2]);
     }
 
     #[test]
