@@ -53,6 +53,10 @@ impl World {
     }
 
     pub async fn with(options: StackOptions, settings: &[(&str, &str)]) -> World {
+        let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+            .unwrap_or_else(|_| "warn,rdkafka=off".into());
+        // The first of a test binary sets it up for all.
+        let _ = tracing_subscriber::fmt().with_env_filter(filter).with_test_writer().try_init();
         let stack = Stack::start(options).await.unwrap();
         let mut environment = vec![
             ("STOCKTIDE_DATABASE_URL".to_owned(), stack.database_url().into()),
@@ -60,7 +64,9 @@ impl World {
         ];
         environment.extend(settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).into())));
         let config = Config::load(&Sources { file: None, environment, flags: Vec::new() }).unwrap();
-        migrate::run(&stack.database_url(), &config.business.currency, config.business.timezone.name()).await.unwrap();
+        migrate::run(&stack.database_url(), &config.business.currency, config.business.timezone.name())
+            .await
+            .unwrap();
         ensure_topics(&config).await.unwrap();
         let database = sqlx::PgPool::connect(&stack.database_url()).await.unwrap();
         World { stack, config, database }

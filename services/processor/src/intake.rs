@@ -245,8 +245,10 @@ impl IntakeThread {
                 let from = start.last.as_ref().map_or(start.next_offset, |(offset, _)| *offset);
                 offsets.add_partition_offset(source.topic(), *partition, Offset::Offset(from))?;
             }
-            self.pause(false);
             self.consumer.assign(&offsets).context("assign")?;
+            // A partition that was paused when it was revoked comes back paused.
+            self.consumer.resume(&offsets).context("resume")?;
+            self.paused = false;
             self.pending = Records::default();
             self.reading = Some((session, partitions));
         }

@@ -1,0 +1,88 @@
+//! Measures the product on a private stack, everything durable, beside what bare PostgreSQL needs for the same rows.
+//!
+//! `throughput`: a backlog of simulated events, `stocktide processor --until-caught-up`, and in the same run the floor: the
+//! very rows that the product wrote, COPYed in binary into the same tables with the same indexes, one connection, one
+//! transaction per batch, rows prepared beforehand. `latency`: an open loop, from sending to reading `inventory_updates`
+//! in read_committed.
+
+mod floor;
+mod latency;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::{Parser, Subcommand};
+use serde_json::json;
+use world::World;
+
+/// Measures Stocktide; needs `cargo build --release` first.
+#[derive(Debug, Parser)]
+#[command(after_help = "Examples:
+  cargo run --release -p stocktide-bench -- throughput
+  cargo run --release -p stocktide-bench -- latency --rate 2000 --seconds 60")]
+struct CommandLine {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// A backlog: events per second of the product and of bare PostgreSQL, in turn.
+    Throughput {
+        /// Events in the backlog.
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// How often both are measured.
+        #[arg(long, default_value_t = 3)]
+        pairs: u32,
+        /// Events per transaction of the floor; the product's largest batch.
+        #[arg(long, default_value_t = 10_000)]
+        batch: usize,
+    },
+    /// An open loop: milliseconds from sending to reading.
+    Latency {
+        /// Events per second.
+        #[arg(long, default_value_t = 2_000)]
+        rate: u64,
+        /// How long.
+        #[arg(long, default_value_t = 60)]
+        seconds: u64,
+    },
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let done = match CommandLine::parse().command {
+        Command::Throughput { events, pairs, batch } => throughput(events, pairs, batch).await,
+        Command::Latency { rate, seconds } => latency::measure(rate, seconds).await,
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("stocktide-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Each pair on a stack of its own: the product takes the backlog in, then the floor takes in the rows it wrote.
+async fn throughput(events: u64, pairs: u32, batch: usize) -> anyhow::Result<()> {
+    let mut ratios = Vec::new();
+    println!("{:>4} {:>14} {:>14} {:>7}", "pair", "product ev/s", "floor ev/s", "ratio");
+    for pair in 1..=pairs {
+        let world = World::start(&[("STOCKTIDE_PROCESSOR_BATCH_MAX_RECORDS", &batch.to_string())]).await?;
+        world.send_backlog(events, u64::from(pair))?;
+        let summary = world.run_until_caught_up()?;
+        let consumed = summary["consumed"].as_f64().context("no `consumed` in the summary")?;
+        let product = consumed / summary["seconds"].as_f64().context("no `seconds` in the summary")?;
+        let floor = consumed / floor::measure(&world, batch).await?.as_secs_f64();
+        println!("{pair:>4} {product:>14.0} {floor:>14.0} {:>7.3}", product / floor);
+        eprintln!("{}", json!({"pair": pair, "product": product, "floor": floor, "summary": summary}));
+        ratios.push(product / floor);
+        world.stop().await?;
+    }
+    ratios.sort_by(f64::total_cmp);
+    println!("median ratio {:.3} (from {:.3} to {:.3})", ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1]);
+    Ok(())
+}

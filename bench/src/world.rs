@@ -1,0 +1,102 @@
+//! A private stack with an installation on it, and the built product.
+
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use anyhow::{Context, ensure};
+use rdkafka::ClientConfig;
+use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use stocktide_devstack::{Stack, StackOptions};
+use stocktide_producers::Record;
+use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
+use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
+use stocktide_runtime::config::{Config, Sources};
+use stocktide_store::{catalogue, migrate};
+
+/// The stack, and how the product is configured on it.
+pub struct World {
+    pub stack: Stack,
+    settings: Vec<(String, String)>,
+}
+
+impl World {
+    pub async fn start(settings: &[(&str, &str)]) -> anyhow::Result<World> {
+        let postgres = [("shared_buffers", "1GB"), ("max_wal_size", "16GB"), ("checkpoint_timeout", "30min")];
+        let postgres_settings = postgres.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+        let stack = Stack::start(StackOptions { postgres_settings, ..StackOptions::default() }).await?;
+        let mut settings: Vec<(String, String)> =
+            settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        settings.push(("STOCKTIDE_DATABASE_URL".to_owned(), stack.database_url()));
+        settings.push(("STOCKTIDE_KAFKA_BROKERS".to_owned(), stack.kafka_brokers()));
+        let world = World { stack, settings };
+        let environment = world.settings.iter().map(|(name, value)| (name.clone(), value.into())).collect();
+        let config = Config::load(&Sources { file: None, environment, flags: Vec::new() })?;
+        migrate::run(&world.stack.database_url(), "GBP", "UTC").await?;
+        stocktide_runtime::kafka::ensure_topics(&config).await?;
+        let pool = sqlx::PgPool::connect(&world.stack.database_url()).await?;
+        catalogue::load(&pool, &shelves().files("GBP")).await?;
+        pool.close().await;
+        Ok(world)
+    }
+
+    /// The product's command with its configuration; it stands beside this program.
+    pub fn product(&self, arguments: &[&str]) -> anyhow::Result<Command> {
+        let program: PathBuf = std::env::current_exe()?.with_file_name("stocktide");
+        ensure!(program.exists(), "{} is not there: run `cargo build --release` first", program.display());
+        let mut command = Command::new(program);
+        command.args(arguments).envs(self.settings.iter().cloned()).stdin(Stdio::null());
+        Ok(command)
+    }
+
+    pub fn run_until_caught_up(&self) -> anyhow::Result<serde_json::Value> {
+        let done = self.product(&["processor", "--until-caught-up", "--json"])?.output()?;
+        ensure!(done.status.success(), "the processor: {}", String::from_utf8_lossy(&done.stderr));
+        serde_json::from_slice(&done.stdout).context("the processor's summary")
+    }
+
+    /// 2 % redeliveries, 0.2 % broken records, random ids: the workload of the measurements that came before.
+    pub fn simulate(events: Option<u64>, seed: u64) -> anyhow::Result<Simulator> {
+        let start = "2025-06-01T00:00:00Z".parse()?;
+        let options = Options::new(SourceMix::All, seed, start);
+        let options = Options { count: events, duplicates_ppm: 20_000, malformed_ppm: 2_000, ids: Ids::V4, ..options };
+        Simulator::new(shelves(), options)
+    }
+
+    pub fn send_backlog(&self, events: u64, seed: u64) -> anyhow::Result<()> {
+        let producer = self.producer(20)?;
+        for record in World::simulate(Some(events), seed)? {
+            send(&producer, &record)?;
+        }
+        producer.flush(Duration::from_secs(60))?;
+        Ok(())
+    }
+
+    pub fn producer(&self, linger_ms: u32) -> anyhow::Result<BaseProducer> {
+        let mut client = ClientConfig::new();
+        client.set("bootstrap.servers", self.stack.kafka_brokers()).set("enable.idempotence", "true");
+        Ok(client.set("linger.ms", linger_ms.to_string()).create()?)
+    }
+
+    pub async fn stop(self) -> anyhow::Result<()> {
+        Ok(self.stack.stop().await?)
+    }
+}
+
+/// 2,000 products at 9 locations.
+fn shelves() -> SimCatalogue {
+    SimCatalogue::synthetic(Size { products: 2_000, locations: 9 })
+}
+
+/// Hands a record to the producer, however full its queue is.
+pub fn send(producer: &BaseProducer, record: &Record) -> anyhow::Result<()> {
+    let mut next = BaseRecord::to(record.topic).key(record.key.as_bytes());
+    next.payload = record.value.as_deref();
+    while let Err((error, back)) = producer.send(next) {
+        ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "{error}");
+        producer.poll(Duration::from_millis(20));
+        next = back;
+    }
+    Ok(())
+}
