@@ -10,9 +10,9 @@ use rdkafka::message::BorrowedMessage;
 use sha2::{Digest, Sha256};
 use stocktide_domain::decode::{Rules, decode};
 use stocktide_domain::{Reason, Reject, Source, fold};
+use stocktide_runtime::kafka::headers;
 use stocktide_store::{Batch, Partition, RawRecord, Span};
 
-use crate::native;
 use crate::session::InHand;
 
 /// Records that were received together, decoded.
@@ -51,7 +51,8 @@ impl Records {
         self.bytes += key.as_ref().map_or(0, Vec::len) + value.as_ref().map_or(0, Vec::len);
         let decoded = decode(source, value.as_deref(), rules);
         // Headers matter to the dead-letter queue only; an event that is rejected later has them, too.
-        let headers = native::headers(message);
+        let headers = headers(message).into_iter().map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)));
+        let headers = headers.collect();
         self.raw.push(RawRecord { offset: message.offset(), key, value, headers });
         self.decoded.push(fold::Record { source, partition: message.partition(), decoded });
     }

@@ -1,9 +1,11 @@
 //! A record of a topic, wherever it was read from.
 
+use std::borrow::Cow;
+
 use crate::digest::Digest;
 
 /// A header: its name, and its value if it has one.
-pub type HeaderRef<'a> = (&'a str, Option<&'a [u8]>);
+pub type HeaderRef<'a> = (Cow<'a, str>, Option<&'a [u8]>);
 
 /// A record of a topic.
 #[derive(Debug, Clone)]
@@ -39,7 +41,7 @@ impl<'a> Record<'a> {
             key: self.key.map(Digest::of),
             value: self.value.map(Digest::of),
             header_count: headers.min(self.headers.len()),
-            headers: Digest::of_headers(self.headers.iter().take(headers).copied()),
+            headers: Digest::of_headers(self.headers.iter().take(headers).map(|(name, value)| (&**name, *value))),
         }
     }
 }

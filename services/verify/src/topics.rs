@@ -7,7 +7,6 @@ use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::message::Headers;
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 
 use crate::record::Record;
@@ -247,14 +246,12 @@ fn close(
 }
 
 fn record<'m>(message: &'m rdkafka::message::BorrowedMessage<'_>) -> Record<'m> {
-    let headers =
-        message.headers().map(|headers| headers.iter().map(|header| (header.key, header.value)).collect());
     Record {
         partition: message.partition(),
         offset: message.offset(),
         key: message.key(),
         value: message.payload(),
-        headers: headers.unwrap_or_default(),
+        headers: stocktide_runtime::kafka::headers(message),
     }
 }
 

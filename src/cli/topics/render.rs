@@ -4,8 +4,9 @@ use std::fmt::Write;
 
 use chrono::{DateTime, SecondsFormat};
 use rdkafka::Message;
-use rdkafka::message::{BorrowedMessage, Headers};
+use rdkafka::message::BorrowedMessage;
 use serde_json::{Map, Value, json};
+use stocktide_runtime::kafka::Header;
 
 /// A record as it is shown.
 #[derive(Debug, Default)]
@@ -16,21 +17,20 @@ pub struct Record<'a> {
     /// Milliseconds since 1970.
     timestamp: Option<i64>,
     key: Option<&'a [u8]>,
-    headers: Vec<(&'a str, Option<&'a [u8]>)>,
+    headers: Vec<Header<'a>>,
     value: Option<&'a [u8]>,
 }
 
 impl<'a> Record<'a> {
     /// The record of a message.
     pub fn of(message: &'a BorrowedMessage<'_>) -> Record<'a> {
-        let headers = message.headers().map(|h| h.iter().map(|h| (h.key, h.value)).collect());
         Record {
             topic: message.topic(),
             partition: message.partition(),
             offset: message.offset(),
             timestamp: message.timestamp().to_millis(),
             key: message.key(),
-            headers: headers.unwrap_or_default(),
+            headers: stocktide_runtime::kafka::headers(message),
             value: message.payload(),
         }
     }
@@ -141,7 +141,7 @@ mod tests {
             offset: 15,
             timestamp: Some(1_290_000_000_123),
             key: Some(b"k\x1b[31m"),
-            headers: vec![("stocktide.reason", Some(b"a\nb")), ("empty", None)],
+            headers: vec![("stocktide.reason".into(), Some(b"a\nb")), ("empty".into(), None)],
             value: Some("\u{9b}2J\u{202e}\u{7f}{\"a\":\"é\"}".as_bytes()),
         }
     }

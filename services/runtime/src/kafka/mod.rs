@@ -8,8 +8,10 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::Config;
 
+mod headers;
 mod topics;
 
+pub use headers::{Header, headers};
 pub use topics::{Change, DLQ_HEADROOM_BYTES, TopicChange, ensure_topics};
 
 /// Online orders and what becomes of them.
