@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use stocktide_domain::Catalogue;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
 
 use crate::error::StoreError;
@@ -149,7 +150,12 @@ impl Writer {
                 if let AsyncMessage::Notice(notice) = message
                     && notice.severity() == "WARNING"
                 {
-                    tracing::warn!("PostgreSQL: {}", notice.message());
+                    // A COMMIT in the flight of a failed transaction rolls it back, so the ROLLBACK after it finds none.
+                    if *notice.code() == SqlState::NO_ACTIVE_SQL_TRANSACTION {
+                        tracing::debug!("PostgreSQL: {}", notice.message());
+                    } else {
+                        tracing::warn!("PostgreSQL: {}", notice.message());
+                    }
                     seen.store(true, Ordering::SeqCst);
                 }
             }
