@@ -262,7 +262,7 @@ fn tell(status: &StackStatus, json: bool, note: &str) -> anyhow::Result<()> {
 }
 
 /// One word for a POSIX shell, whatever it holds.
-fn quoted(text: &str) -> String {
+pub fn quoted(text: &str) -> String {
     format!("'{}'", text.replace('\'', r"'\''"))
 }
 

@@ -13,6 +13,7 @@ use stocktide_runtime::{Config, ConfigError, telemetry};
 
 mod catalog;
 mod config;
+mod demo;
 mod dev;
 mod import;
 mod migrate;
@@ -66,6 +67,7 @@ struct GlobalArgs {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Demo(demo::DemoArgs),
     Dev(dev::DevArgs),
     Migrate(migrate::MigrateArgs),
     Catalog(catalog::CatalogArgs),
@@ -113,10 +115,12 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
     let config = match command {
         // It makes what the settings point to, so it does not ask for them.
         Command::Dev(_) => Config::defaults()?,
+        Command::Demo(_) => demo::config(global.log)?,
         _ => Config::load(&global.sources())?,
     };
     telemetry::init(&config)?;
     match command {
+        Command::Demo(args) => demo::run(args, config).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Migrate(args) => migrate::run(args, &config).await,
         Command::Catalog(args) => catalog::run(args, &config).await,

@@ -11,8 +11,8 @@ use stocktide_runtime::Config;
 use stocktide_runtime::kafka::{self, LogContext};
 
 mod list;
-mod render;
-mod tail;
+pub mod render;
+pub mod tail;
 
 /// How long Kafka may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(10);

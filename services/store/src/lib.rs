@@ -11,6 +11,7 @@ mod lookups;
 pub mod migrate;
 mod numeric;
 pub mod outputs;
+pub mod overview;
 pub mod progress;
 mod reads;
 mod rows;

@@ -45,7 +45,7 @@ impl<'a> Record<'a> {
         let headers = if headers.is_empty() { String::new() } else { format!(" [{}]", headers.join(" ")) };
         let time = self.time().unwrap_or_else(|| "-".to_owned());
         let (key, value) = (shown(self.key), shown(self.value));
-        format!("{}/{}@{} {time} {key}{headers} {value}", self.topic, self.partition, self.offset)
+        format!("{} {time} {key}{headers} {value}", self.coordinates())
     }
 
     /// One JSON object. Bytes that are not UTF-8 are in `…_hex`, in place of the text.
@@ -64,6 +64,30 @@ impl<'a> Record<'a> {
         object.insert("headers".to_owned(), headers.collect());
         put(&mut object, "value", self.value);
         Ok(defuse_json(&serde_json::to_string(&object)?))
+    }
+
+    /// Where it is: topic/partition@offset.
+    pub fn coordinates(&self) -> String {
+        format!("{}/{}@{}", self.topic, self.partition, self.offset)
+    }
+
+    /// Its key, escaped.
+    pub fn key(&self) -> String {
+        shown(self.key)
+    }
+
+    /// A header's value, escaped; empty if there is no such header.
+    pub fn header(&self, name: &str) -> String {
+        self.headers.iter().find(|(known, _)| *known == name).map_or_else(String::new, |h| shown(h.1))
+    }
+
+    /// The beginning of its value, escaped, at most `width` characters of it, with an ellipsis where more follow.
+    pub fn beginning(&self, width: usize) -> String {
+        let whole = shown(self.value);
+        match whole.char_indices().nth(width) {
+            Some((end, _)) => format!("{}…", &whole[..end]),
+            None => whole,
+        }
     }
 
     fn time(&self) -> Option<String> {
@@ -92,7 +116,7 @@ fn shown(bytes: Option<&[u8]>) -> String {
 }
 
 /// Text with what a terminal may act upon, and bytes that are no text, written out.
-fn escape(bytes: &[u8]) -> String {
+pub fn escape(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -163,6 +187,15 @@ mod tests {
         assert_eq!(read["value"], json!("\u{9b}2J\u{202e}\u{7f}{\"a\":\"é\"}"));
         assert_eq!(read["headers"][0], json!({"name": "stocktide.reason", "value": "a\nb"}));
         assert_eq!(read["timestamp"], json!("2010-11-17T13:20:00.123Z"));
+    }
+
+    #[test]
+    fn the_beginning_is_cut_between_characters_and_says_so() {
+        let record = Record { value: Some("é\x1b!".as_bytes()), ..hostile() };
+        let (key, reason) = (record.key(), record.header("stocktide.reason"));
+        assert_eq!((key.as_str(), reason.as_str()), ("k\\u{1b}[31m", "a\\nb"));
+        assert_eq!(record.beginning(1), "é…");
+        assert_eq!(record.beginning(8), "é\\u{1b}!");
     }
 
     #[test]

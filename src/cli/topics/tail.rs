@@ -7,7 +7,6 @@ use std::time::{Duration, Instant};
 use anyhow::bail;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
-use rdkafka::message::BorrowedMessage;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use stocktide_runtime::kafka::LogContext;
 
@@ -56,6 +55,31 @@ impl FromStr for From {
 
 /// Prints a topic's records.
 pub fn tail(client: &ClientConfig, args: &TailArgs) -> anyhow::Result<()> {
+    read(client, args, |record| {
+        say(if args.json { record.json()? } else { record.line() })?;
+        Ok(())
+    })
+}
+
+/// Shows the records that a topic holds now to `see`, at most `count` of them, partition by partition or mixed. It blocks.
+///
+/// # Errors
+/// When Kafka is away, the topic is not there, or `see` fails.
+pub fn each(
+    client: &ClientConfig,
+    topic: &str,
+    count: Option<u64>,
+    see: impl FnMut(&render::Record<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let topic = topic.to_owned();
+    read(client, &TailArgs { topic, from: From::Beginning, count, follow: false, json: false }, see)
+}
+
+fn read(
+    client: &ClientConfig,
+    args: &TailArgs,
+    mut see: impl FnMut(&render::Record<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     let reader = consumer(client, "stocktide-topics", "read_committed")?;
     let mut ends = assign(&reader, args)?;
     let mut left = args.count.unwrap_or(u64::MAX);
@@ -66,7 +90,7 @@ pub fn tail(client: &ClientConfig, args: &TailArgs) -> anyhow::Result<()> {
                 let end = ends.get(&message.partition());
                 // What came after the start of this command is not asked for.
                 if args.follow || end.is_some_and(|end| message.offset() < *end) {
-                    print(&message, args.json)?;
+                    see(&render::Record::of(&message))?;
                     left -= 1;
                 }
                 if end.is_some_and(|end| message.offset() + 1 >= *end) {
@@ -121,12 +145,6 @@ fn assign(reader: &BaseConsumer<LogContext>, args: &TailArgs) -> anyhow::Result<
     }
     reader.assign(&assignment)?;
     Ok(ends)
-}
-
-fn print(message: &BorrowedMessage, json: bool) -> anyhow::Result<()> {
-    let record = render::Record::of(message);
-    say(if json { record.json()? } else { record.line() })?;
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,0 +1,228 @@
+//! What came of the tour, for programs and for people.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use serde::Serialize;
+use serde_json::value::RawValue;
+use stocktide_producers::sink::Tally;
+use stocktide_store::overview::{Seller, TopicFates};
+use stocktide_verify::Report;
+
+use crate::cli::table::table;
+use crate::cli::topics::render::{Record, escape};
+use crate::cli::{dev, verify};
+
+/// How much of a record's value people are shown, in characters.
+const SHOWN: usize = 72;
+
+/// What came of the tour.
+#[derive(Debug, Serialize)]
+pub struct Outcome {
+    /// Whether every record was taken and every promise holds.
+    pub ok: bool,
+    /// From the start to the end of the stack.
+    pub seconds: f64,
+    /// From the first record received to the last one published.
+    pub processing_seconds: f64,
+    /// What was replayed.
+    pub input: String,
+    /// What of it is real, and what is not.
+    pub notes: Vec<String>,
+    /// What was sent, by topic.
+    pub sent: BTreeMap<String, Tally>,
+    /// What became of it.
+    pub fates: Fates,
+    /// What became of it, by topic.
+    pub topics: Vec<TopicFates>,
+    /// Of the rejected ones, how many for which reason.
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// Gross, in pounds.
+    pub total_sales: String,
+    /// By units sold.
+    pub top_products: Vec<Seller>,
+    /// The first.
+    pub inventory_updates: Vec<Sample>,
+    /// The first of each reason.
+    pub dlq: Vec<Sample>,
+    /// The promises.
+    pub verify: Report,
+    /// Where the stack runs on, if it was to be kept.
+    pub stack: Option<Kept>,
+}
+
+/// How many records met which fate.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Fates {
+    /// Their effect is in the database.
+    pub applied: i64,
+    /// Their event had been applied before.
+    pub duplicate: i64,
+    /// They went to `dlq`.
+    pub rejected: i64,
+}
+
+impl Fates {
+    /// The sums over all topics.
+    pub fn of(topics: &[TopicFates]) -> Fates {
+        let sum = |fate: fn(&TopicFates) -> i64| topics.iter().map(fate).sum();
+        Fates { applied: sum(|t| t.applied), duplicate: sum(|t| t.duplicates), rejected: sum(|t| t.rejected) }
+    }
+}
+
+/// A record of an output topic.
+#[derive(Debug, Serialize)]
+pub struct Sample {
+    /// Why it was rejected; empty if it was not.
+    pub reason: String,
+    /// As `topics tail --json` shows it.
+    pub record: Box<RawValue>,
+    #[serde(skip)]
+    coordinates: String,
+    #[serde(skip)]
+    key: String,
+    #[serde(skip)]
+    beginning: String,
+}
+
+impl Sample {
+    /// A copy of a record.
+    ///
+    /// # Errors
+    /// None in practice: what comes from JSON goes to JSON.
+    pub fn of(record: &Record<'_>) -> serde_json::Result<Sample> {
+        Ok(Sample {
+            reason: record.header("stocktide.reason"),
+            record: RawValue::from_string(record.json()?)?,
+            coordinates: record.coordinates(),
+            key: record.key(),
+            beginning: record.beginning(SHOWN),
+        })
+    }
+}
+
+/// A stack that was left running.
+#[derive(Debug, Serialize)]
+pub struct Kept {
+    /// Where it keeps its data and logs.
+    pub state_dir: PathBuf,
+    /// PostgreSQL's URI.
+    pub database_url: String,
+    /// Kafka's addresses.
+    pub kafka_brokers: String,
+}
+
+impl Outcome {
+    /// For people.
+    pub fn in_words(&self) -> String {
+        let mut sections = vec![
+            format!("\nStock of what sold most\n\n{}", self.stock()),
+            format!("What became of the records of {}\n\n{}", escape(self.input.as_bytes()), self.fates()),
+            format!(
+                "inventory_updates, the first\n\n{}",
+                samples(&self.inventory_updates, &["key", "value"])
+            ),
+        ];
+        if !self.dlq.is_empty() {
+            sections.push(format!(
+                "dlq, the first of each reason\n\n{}",
+                samples(&self.dlq, &["key", "reason", "value"])
+            ));
+        }
+        sections
+            .push(format!("The promises, recomputed from raw data\n\n{}", verify::in_words(&self.verify)));
+        sections.push(self.notes.iter().map(|note| format!("- {note}")).collect::<Vec<_>>().join("\n"));
+        sections.push(format!(
+            "{:.1} s in all, {:.1} s of it for the records.",
+            self.seconds, self.processing_seconds
+        ));
+        sections.push(self.next());
+        sections.join("\n\n")
+    }
+
+    fn stock(&self) -> String {
+        let row = |seller: &Seller| {
+            let Seller { name, location_id, sold, on_hand, status, .. } = seller;
+            let name = escape(name.as_bytes());
+            vec![name, location_id.clone(), sold.to_string(), on_hand.to_string(), (*status).to_owned()]
+        };
+        let rows: Vec<Vec<String>> = self.top_products.iter().map(row).collect();
+        let figures = table(&["product", "location", "sold", "on hand", "status"], &rows);
+        format!("{figures}\n\nTotal sales, gross: {} GBP", self.total_sales)
+    }
+
+    fn fates(&self) -> String {
+        let line = |topic: &str, counts: [i64; 3]| {
+            let sum = counts.iter().sum::<i64>().to_string();
+            [vec![topic.to_owned(), sum], counts.map(|n| n.to_string()).to_vec()].concat()
+        };
+        let mut rows: Vec<Vec<String>> =
+            self.topics.iter().map(|t| line(&t.topic, [t.applied, t.duplicates, t.rejected])).collect();
+        let Fates { applied, duplicate, rejected } = self.fates;
+        rows.push(line("all", [applied, duplicate, rejected]));
+        let mut parts = vec![table(&["topic", "records", "applied", "duplicate", "rejected"], &rows)];
+        for (topic, tally) in &self.sent {
+            parts
+                .extend(tally.refused.iter().map(|(why, n)| format!("{topic}: {n} refused by Kafka: {why}")));
+            parts.extend((tally.unanswered > 0).then(|| format!("{topic}: {} unanswered", tally.unanswered)));
+        }
+        let reasons: Vec<Vec<String>> =
+            self.reasons.iter().map(|(reason, n)| vec![(*reason).to_owned(), n.to_string()]).collect();
+        parts.push(format!("\n{}", table(&["rejected for", "records"], &reasons)));
+        parts.join("\n")
+    }
+
+    /// What to do next.
+    fn next(&self) -> String {
+        // As it was called, so that the lines can be copied.
+        let program = std::env::args().next().unwrap_or_else(|| "stocktide".to_owned());
+        let program = word(&program);
+        let Some(kept) = &self.stack else {
+            return format!(
+                "Next:\n  {program} demo --keep      look around in what has just been shown\n  \
+                 {program} dev up           a stack of your own, for the other commands\n  \
+                 {program} --help           all commands"
+            );
+        };
+        let dir = word(&kept.state_dir.display().to_string());
+        format!(
+            "The stack runs on. Look at it:\n  {program} dev psql --state-dir {dir}\n  \
+             eval \"$({program} dev env --state-dir {dir})\"     and then\n  \
+             {program} topics tail inventory_updates --count 10\n  \
+             {program} topics list\n  \
+             STOCKTIDE_BUSINESS_TIMEZONE={} {program} processor     and {program} produce all\n\
+             End it:\n  \
+             {program} dev down --state-dir {dir} && rm -r {dir}",
+            super::source::TIMEZONE
+        )
+    }
+}
+
+/// A word of the shell, in quotes only where it needs them.
+fn word(text: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { dev::quoted(text) }
+}
+
+fn samples(samples: &[Sample], columns: &[&str]) -> String {
+    let row = |sample: &Sample| {
+        let mut cells = vec![sample.coordinates.clone(), sample.key.clone()];
+        if columns.contains(&"reason") {
+            cells.push(sample.reason.clone());
+        }
+        cells.push(sample.beginning.clone());
+        cells
+    };
+    table(&[&["where"], columns].concat(), &samples.iter().map(row).collect::<Vec<_>>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_quoted_only_where_a_shell_would_take_it_apart() {
+        assert_eq!(word("target/release/stocktide"), "target/release/stocktide");
+        assert_eq!(word("/my dir/stocktide"), "'/my dir/stocktide'");
+    }
+}
