@@ -42,7 +42,9 @@ struct Episode {
     world: World,
     dice: ChaCha8Rng,
     processors: Vec<Child>,
-    log: PathBuf,
+    /// How many were started, and where their logs are.
+    started: usize,
+    logs: PathBuf,
     sent: i64,
 }
 
@@ -61,12 +63,13 @@ impl Episode {
         let sent = send_all(&world, Simulator::new(shelves, options).unwrap());
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
         dice.set_stream(stream);
-        let log = world.stack.state_dir().join("processor.log");
-        Episode { world, dice, processors: Vec::new(), log, sent }
+        let logs = world.stack.state_dir().to_owned();
+        Episode { world, dice, processors: Vec::new(), started: 0, logs, sent }
     }
 
     fn start_processor(&mut self) {
-        let log = std::fs::File::options().create(true).append(true).open(&self.log).unwrap();
+        let log = std::fs::File::create(self.log(self.started)).unwrap();
+        self.started += 1;
         let child = Command::new(env!("CARGO_BIN_EXE_stocktide"))
             .arg("processor")
             .envs(SETTINGS)
@@ -77,6 +80,27 @@ impl Episode {
             .spawn()
             .unwrap();
         self.processors.push(child);
+    }
+
+    /// Waits until so many processors, counted over the whole episode, have begun to read.
+    async fn wait_for_sessions(&self, processors: usize) {
+        let deadline = Instant::now() + Duration::from_secs(60);
+        loop {
+            let begun = (0..processors).filter(|n| {
+                let log = std::fs::read_to_string(self.log(*n)).unwrap_or_default();
+                log.contains("positions are known")
+            });
+            if begun.count() == processors {
+                return;
+            }
+            assert!(Instant::now() < deadline, "a processor does not begin to read");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The log of the `n`th processor that was started.
+    fn log(&self, n: usize) -> PathBuf {
+        self.logs.join(format!("processor-{n}.log"))
     }
 
     fn kill_processor(&mut self, which: usize) {
@@ -164,9 +188,11 @@ impl Drop for Episode {
             let _ = child.wait();
         }
         if std::thread::panicking() {
-            let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-            let lines: Vec<&str> = log.lines().collect();
-            eprintln!("the processors' log ends with:\n{}", lines[lines.len().saturating_sub(80)..].join("\n"));
+            for n in self.started.saturating_sub(2)..self.started {
+                let log = std::fs::read_to_string(self.log(n)).unwrap_or_default();
+                let lines: Vec<&str> = log.lines().collect();
+                eprintln!("the log of processor {n} ends with:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+            }
         }
     }
 }
@@ -213,6 +239,7 @@ async fn one_of_two_processors_that_is_killed_again_and_again_loses_and_repeats_
     episode.start_processor();
     let mut done = 0;
     while done < kills {
+        episode.wait_for_sessions(done + 2).await;
         if !episode.wait_for_a_moment().await {
             break;
         }
@@ -222,6 +249,7 @@ async fn one_of_two_processors_that_is_killed_again_and_again_loses_and_repeats_
         done += 1;
     }
     assert_eq!(done, kills, "the backlog was too small");
+    episode.wait_for_sessions(done + 2).await;
     episode.end(done).await;
 }
 
@@ -237,6 +265,7 @@ async fn a_broker_that_is_killed_again_and_again_loses_and_repeats_nothing() {
         done += 1;
     }
     assert_eq!(done, kills, "the backlog was too small");
+    assert!(episode.wait_for_a_moment().await, "the backlog was too small");
     episode.end(done).await;
 }
 

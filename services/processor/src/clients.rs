@@ -32,8 +32,7 @@ fn heartbeat_ms(config: &Config) -> String {
     config.kafka.heartbeat_interval.min(longest).as_millis().max(1).to_string()
 }
 
-/// The transactional producer of the outputs. `transactional_id` is unique per process start (rule 3): two live
-/// processes with one id would fence each other for ever.
+/// The transactional producer of the outputs.
 pub fn producer(config: &Config, transactional_id: &str) -> ClientConfig {
     let mut client = stocktide_runtime::kafka::client_config(config);
     client

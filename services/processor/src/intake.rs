@@ -353,6 +353,7 @@ fn check(error: &KafkaError) -> anyhow::Result<()> {
     if fatal {
         anyhow::bail!("an input topic no longer has the records that come next: {error}");
     }
-    tracing::warn!("Kafka: {error}");
+    // The client logs brokers that come and go itself, and far too often to repeat.
+    tracing::debug!("Kafka: {error}");
     Ok(())
 }

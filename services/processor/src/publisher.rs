@@ -3,6 +3,9 @@
 //! It runs on a thread of its own, because transactions block, while the next batch is being applied; transactions follow
 //! the database's commits in order. On any doubt (an error, a timeout, being fenced) the producer is thrown away and the
 //! session ended: the next session reads what is really published before it goes on (rule 3).
+//!
+//! A producer that is thrown away may leave a transaction behind. The one that follows it first [retires](Worker::retire)
+//! its id, and then works under a new one, so that nothing the old one left can ever be committed with its own outputs.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
@@ -53,10 +56,15 @@ impl Publisher {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub fn start(client: ClientConfig, limits: Limits, metrics: Arc<Metrics>) -> anyhow::Result<Publisher> {
+    pub fn start(
+        client: impl Fn(&str) -> ClientConfig + Send + 'static,
+        limits: Limits,
+        metrics: Arc<Metrics>,
+    ) -> anyhow::Result<Publisher> {
         let (requests, inbox) = mpsc::channel();
         let published = Published::default();
-        let worker = Worker { client, producer: None, limits, metrics, published: Arc::clone(&published) };
+        let (client, shared) = (Box::new(client), Arc::clone(&published));
+        let worker = Worker { client, producer: None, retiring: None, limits, metrics, published: shared };
         std::thread::Builder::new().name("publisher".to_owned()).spawn(move || worker.run(&inbox))?;
         Ok(Publisher { requests, published })
     }
@@ -88,8 +96,12 @@ pub struct Limits {
 }
 
 struct Worker {
-    client: ClientConfig,
-    producer: Option<BaseProducer<Deliveries>>,
+    /// The configuration of a producer under a transactional id.
+    client: Box<dyn Fn(&str) -> ClientConfig + Send>,
+    /// The producer, and its id.
+    producer: Option<(BaseProducer<Deliveries>, String)>,
+    /// The id of a producer that was thrown away.
+    retiring: Option<String>,
     limits: Limits,
     metrics: Arc<Metrics>,
     published: Published,
@@ -109,14 +121,43 @@ impl Worker {
     }
 
     fn prepare(&mut self) -> anyhow::Result<()> {
+        if let Some(id) = &self.retiring {
+            self.retire(id).with_context(|| format!("retiring {id}"))?;
+            self.retiring = None;
+        }
         if self.producer.is_none() {
-            let producer: BaseProducer<Deliveries> =
-                self.client.create_with_context(Deliveries::default()).context("no Kafka producer")?;
-            // Aborts what the producer before it has left open under this id.
-            producer.init_transactions(Duration::from_secs(10)).context("init_transactions")?;
-            self.producer = Some(producer);
+            // Unique (rule 3): two live producers with one id would fence each other for ever.
+            let id = format!("stocktide-{}", uuid::Uuid::new_v4());
+            self.producer = Some((self.producer_of(&id)?, id));
         }
         Ok(())
+    }
+
+    fn producer_of(&self, id: &str) -> anyhow::Result<BaseProducer<Deliveries>> {
+        let producer: BaseProducer<Deliveries> =
+            (self.client)(id).create_with_context(Deliveries::default()).context("no Kafka producer")?;
+        producer.init_transactions(Duration::from_secs(10)).context("init_transactions")?;
+        Ok(producer)
+    }
+
+    /// Ends what a thrown-away producer left. `init_transactions` makes the coordinator abort its open transaction. A
+    /// broker that is killed has been seen to lose the markers of such an abort, and then its partition's readers wait
+    /// for ever (docs/adr/0007); so a transaction of the same id that touches every output partition is aborted, too:
+    /// its markers end whatever of this id is still open there.
+    fn retire(&self, id: &str) -> anyhow::Result<()> {
+        let producer = self.producer_of(id)?;
+        let patience = self.limits.transaction_timeout;
+        producer.begin_transaction()?;
+        for topic in [INVENTORY_UPDATES, DLQ] {
+            let metadata = producer.client().fetch_metadata(Some(topic), patience)?;
+            for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
+                let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition.id()).payload(b"aborted");
+                producer.send(record).map_err(|(error, _)| error)?;
+            }
+        }
+        producer.flush(patience)?;
+        producer.context().check()?;
+        producer.abort_transaction(patience).context("abort_transaction")
     }
 
     fn handle(&mut self, job: &Job) {
@@ -133,7 +174,7 @@ impl Worker {
             Err(error) => {
                 tracing::warn!("publishing failed, so what is published is read again: {error:#}");
                 self.metrics.transactions_aborted.inc();
-                self.producer = None;
+                self.retiring = self.producer.take().map(|(_, id)| id).or(self.retiring.take());
                 session.end();
             }
         }
@@ -142,7 +183,7 @@ impl Worker {
     /// One transaction. No PostgreSQL work happens inside it.
     fn publish(&mut self, job: &Job) -> anyhow::Result<()> {
         self.prepare()?;
-        let Some(producer) = &self.producer else { bail!("no producer") };
+        let Some((producer, _)) = &self.producer else { bail!("no producer") };
         let deadline = Instant::now() + self.limits.transaction_timeout;
         producer.begin_transaction().context("begin_transaction")?;
         for output in &job.outputs {

@@ -93,12 +93,13 @@ impl Processor {
     fn start(config: &Config, options: &RunOptions, shutdown: CancellationToken) -> anyhow::Result<Processor> {
         config.kafka_brokers()?;
         let metrics = Arc::new(Metrics::register(&options.registry)?);
-        let transactional_id = format!("{}-{}", config.kafka.group, uuid::Uuid::new_v4());
         let limits = publisher::Limits {
             transaction_timeout: config.kafka.transaction_timeout,
             dlq_max_bytes: config.topics.max_message_bytes + stocktide_runtime::kafka::DLQ_HEADROOM_BYTES,
         };
-        let publisher = Publisher::start(clients::producer(config, &transactional_id), limits, Arc::clone(&metrics))?;
+        let settings = config.clone();
+        let client = move |transactional_id: &str| clients::producer(&settings, transactional_id);
+        let publisher = Publisher::start(client, limits, Arc::clone(&metrics))?;
         let patience = Patience { revoke: config.kafka.transaction_timeout, shutdown: config.processor.shutdown_deadline };
         let batches = BatchLimits {
             records: config.processor.batch_max_records,
