@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
 
-use sqlx::PgPool;
+use sqlx::postgres::PgRow;
+use sqlx::{PgPool, Row as _};
 use stocktide_devstack::{Stack, StackOptions};
 use stocktide_store::migrate;
 
@@ -94,13 +95,18 @@ async fn relations(pool: &PgPool) -> Vec<Relation> {
         WHERE c.relnamespace = 'public'::regnamespace AND c.relkind IN ('r', 'p', 'v') AND NOT c.relispartition
           AND c.relname <> '_sqlx_migrations'
         ORDER BY c.oid";
-    let found: Vec<(i64, String, Option<String>, bool, Option<String>)> =
-        sqlx::query_as(sql).fetch_all(pool).await.unwrap();
     let mut relations = Vec::new();
-    for (oid, name, comment, is_view, divided_by) in found {
-        let (columns, keys, indexes) =
-            (columns(pool, oid).await, keys(pool, oid).await, indexes(pool, oid).await);
-        relations.push(Relation { name, comment, is_view, divided_by, columns, keys, indexes });
+    for row in sqlx::query(sql).fetch_all(pool).await.unwrap() {
+        let oid: i64 = row.get(0);
+        relations.push(Relation {
+            name: row.get(1),
+            comment: row.get(2),
+            is_view: row.get(3),
+            divided_by: row.get(4),
+            columns: columns(pool, oid).await,
+            keys: keys(pool, oid).await,
+            indexes: indexes(pool, oid).await,
+        });
     }
     relations
 }
@@ -111,14 +117,14 @@ async fn columns(pool: &PgPool, relation: i64) -> Vec<Column> {
         FROM pg_attribute a LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
         WHERE a.attrelid = $1::oid AND a.attnum > 0 AND NOT a.attisdropped
         ORDER BY a.attnum";
-    let found: Vec<(String, String, bool, Option<String>, Option<String>)> =
-        sqlx::query_as(sql).bind(relation).fetch_all(pool).await.unwrap();
-    let column =
-        |(name, ty, required, default, comment): (String, String, bool, Option<String>, Option<String>)| {
-            let ty = ty.replace("timestamp with time zone", "timestamptz");
-            Column { name, ty, required, default, comment }
-        };
-    found.into_iter().map(column).collect()
+    let column = |row: PgRow| Column {
+        name: row.get(0),
+        ty: row.get::<String, _>(1).replace("timestamp with time zone", "timestamptz"),
+        required: row.get(2),
+        default: row.get(3),
+        comment: row.get(4),
+    };
+    sqlx::query(sql).bind(relation).fetch_all(pool).await.unwrap().into_iter().map(column).collect()
 }
 
 async fn keys(pool: &PgPool, relation: i64) -> Vec<Key> {
@@ -128,9 +134,9 @@ async fn keys(pool: &PgPool, relation: i64) -> Vec<Key> {
         FROM pg_constraint c LEFT JOIN pg_class of ON of.oid = c.confrelid
         WHERE c.conrelid = $1::oid AND c.contype IN ('p', 'u', 'f', 'c')
         ORDER BY array_position(ARRAY['p', 'u', 'f', 'c'], c.contype::text), c.conname";
-    let found: Vec<(String, Option<String>, String, Vec<String>)> =
-        sqlx::query_as(sql).bind(relation).fetch_all(pool).await.unwrap();
-    found.into_iter().map(|(kind, of, definition, columns)| Key { kind, columns, of, definition }).collect()
+    let key =
+        |row: PgRow| Key { kind: row.get(0), of: row.get(1), definition: row.get(2), columns: row.get(3) };
+    sqlx::query(sql).bind(relation).fetch_all(pool).await.unwrap().into_iter().map(key).collect()
 }
 
 /// The indexes that no constraint made.
