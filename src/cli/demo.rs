@@ -30,7 +30,7 @@ mod source;
 /// How many of the products sold most are shown.
 const TOP: i64 = 10;
 /// How many records of `inventory_updates` are shown.
-const UPDATES: u64 = 3;
+const UPDATES: u64 = 5;
 
 /// The tour: a private Kafka and PostgreSQL, a month of a real retailer's sales, the processor, the proof of its promises.
 ///
@@ -190,6 +190,7 @@ async fn samples(config: &Config) -> anyhow::Result<(Vec<Sample>, Vec<Sample>)> 
             }
             Ok(())
         })?;
+        letters.sort_by(|a, b| a.reason.cmp(&b.reason));
         anyhow::Ok((updates, letters))
     });
     work.await?.context("the outputs")

@@ -4,6 +4,9 @@ use serde::Serialize;
 use sqlx::PgPool;
 use stocktide_domain::stock::StockStatus;
 
+/// As it is read: product, name, location, sold, on hand, reorder point.
+type SellerRow = (String, String, String, i64, i64, Option<i64>);
+
 /// A stock row, and what it has sold.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Seller {
@@ -31,9 +34,8 @@ pub async fn top_sellers(pool: &PgPool, limit: i64) -> Result<Vec<Seller>, sqlx:
               WHERE kind = 'sale' AND delta IS NOT NULL GROUP BY product_id, location_id) s
         JOIN inventory i USING (product_id, location_id) JOIN products p USING (product_id)
         ORDER BY s.sold DESC, i.product_id, i.location_id LIMIT $1";
-    type Row = (String, String, String, i64, i64, Option<i64>);
-    let rows: Vec<Row> = sqlx::query_as(sql).bind(limit).fetch_all(pool).await?;
-    let seller = |(product_id, name, location_id, sold, on_hand, reorder_point): Row| {
+    let rows: Vec<SellerRow> = sqlx::query_as(sql).bind(limit).fetch_all(pool).await?;
+    let seller = |(product_id, name, location_id, sold, on_hand, reorder_point): SellerRow| {
         let status = StockStatus::of(on_hand, reorder_point).as_str();
         Seller { product_id, name, location_id, sold, on_hand, status }
     };

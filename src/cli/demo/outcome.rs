@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 use serde_json::value::RawValue;
+use stocktide_domain::update::InventoryUpdate;
 use stocktide_producers::sink::Tally;
 use stocktide_store::overview::{Seller, TopicFates};
 use stocktide_verify::Report;
@@ -14,7 +15,7 @@ use crate::cli::topics::render::{Record, escape};
 use crate::cli::{dev, verify};
 
 /// How much of a record's value people are shown, in characters.
-const SHOWN: usize = 72;
+const SHOWN: usize = 60;
 
 /// What came of the tour.
 #[derive(Debug, Serialize)]
@@ -83,6 +84,9 @@ pub struct Sample {
     key: String,
     #[serde(skip)]
     beginning: String,
+    /// Where it is text.
+    #[serde(skip)]
+    value: String,
 }
 
 impl Sample {
@@ -97,6 +101,7 @@ impl Sample {
             coordinates: record.coordinates(),
             key: record.key(),
             beginning: record.beginning(SHOWN),
+            value: record.text().unwrap_or_default().to_owned(),
         })
     }
 }
@@ -118,16 +123,10 @@ impl Outcome {
         let mut sections = vec![
             format!("\nStock of what sold most\n\n{}", self.stock()),
             format!("What became of the records of {}\n\n{}", escape(self.input.as_bytes()), self.fates()),
-            format!(
-                "inventory_updates, the first\n\n{}",
-                samples(&self.inventory_updates, &["key", "value"])
-            ),
+            format!("inventory_updates, the first\n\n{}", updates(&self.inventory_updates)),
         ];
         if !self.dlq.is_empty() {
-            sections.push(format!(
-                "dlq, the first of each reason\n\n{}",
-                samples(&self.dlq, &["key", "reason", "value"])
-            ));
+            sections.push(format!("dlq, the first of each reason\n\n{}", letters(&self.dlq)));
         }
         sections
             .push(format!("The promises, recomputed from raw data\n\n{}", verify::in_words(&self.verify)));
@@ -204,16 +203,34 @@ fn word(text: &str) -> String {
     if !text.is_empty() && text.chars().all(plain) { text.to_owned() } else { dev::quoted(text) }
 }
 
-fn samples(samples: &[Sample], columns: &[&str]) -> String {
+fn updates(samples: &[Sample]) -> String {
     let row = |sample: &Sample| {
-        let mut cells = vec![sample.coordinates.clone(), sample.key.clone()];
-        if columns.contains(&"reason") {
-            cells.push(sample.reason.clone());
+        let mut row = vec![sample.coordinates.clone()];
+        match serde_json::from_str::<InventoryUpdate<'_>>(&sample.value) {
+            Ok(update) => row.extend([
+                escape(update.product_id.as_bytes()),
+                escape(update.location_id.as_bytes()),
+                format!("{:+}", update.delta),
+                update.quantity_on_hand.to_string(),
+                update.version.to_string(),
+                update.stock_status.into_owned(),
+                update.source.into_owned(),
+            ]),
+            Err(_) => row.push(sample.beginning.clone()),
         }
-        cells.push(sample.beginning.clone());
-        cells
+        row
     };
-    table(&[&["where"], columns].concat(), &samples.iter().map(row).collect::<Vec<_>>())
+    let columns =
+        ["where", "product", "location", "change", "on hand", "version", "status", "by an event of"];
+    table(&columns, &samples.iter().map(row).collect::<Vec<_>>())
+}
+
+fn letters(samples: &[Sample]) -> String {
+    let row = |sample: &Sample| {
+        let Sample { coordinates, key, reason, beginning, .. } = sample;
+        [coordinates, key, reason, beginning].map(Clone::clone).to_vec()
+    };
+    table(&["where", "key", "reason", "value"], &samples.iter().map(row).collect::<Vec<_>>())
 }
 
 #[cfg(test)]

@@ -108,7 +108,9 @@ async fn watch(
         if processed != before {
             (before, moved) = (processed, Instant::now());
         }
-        narrator.progress(|| sent.in_words(&processed));
+        if sent.records.load(Ordering::Relaxed) > 0 {
+            narrator.progress(|| sent.in_words(&processed));
+        }
         match &delivered {
             Some(delivered) if processed.fates() >= delivered.sent() => return Ok(delivered.clone()),
             _ if moved.elapsed() > PATIENCE => {

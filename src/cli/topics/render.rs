@@ -81,6 +81,11 @@ impl<'a> Record<'a> {
         self.headers.iter().find(|(known, _)| *known == name).map_or_else(String::new, |h| shown(h.1))
     }
 
+    /// Its value, as it is, where that is text.
+    pub fn text(&self) -> Option<&str> {
+        std::str::from_utf8(self.value?).ok()
+    }
+
     /// The beginning of its value, escaped, at most `width` characters of it, with an ellipsis where more follow.
     pub fn beginning(&self, width: usize) -> String {
         let whole = shown(self.value);
