@@ -42,6 +42,9 @@ pub fn client_config(config: &Config) -> ClientConfig {
     client.set("client.id", "stocktide");
     // A broker closes idle connections as a matter of course.
     client.set("log.connection.close", "false");
+    // It bounds what a batch may unpack to as well, and a consumer cannot get past one that it will not unpack: a record of
+    // a few kilobytes could hold up its partition for ever. This is the most that can be set.
+    client.set("receive.message.max.bytes", "2147483647");
     if let Some(brokers) = &config.kafka.brokers {
         client.set("bootstrap.servers", brokers);
     }
