@@ -2,6 +2,10 @@
 #![allow(dead_code)] // each test binary uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod fates;
+pub mod records;
+pub mod running;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
@@ -37,7 +41,8 @@ pub struct Read {
 
 impl Read {
     pub fn header(&self, name: &str) -> Option<String> {
-        let found = self.headers.iter().find(|(n, _)| n == name)?;
+        // The last one of a name holds, as it does for Kafka's own tools.
+        let found = self.headers.iter().rfind(|(n, _)| n == name)?;
         Some(String::from_utf8_lossy(found.1.as_deref().unwrap_or_default()).into_owned())
     }
 
@@ -121,7 +126,7 @@ impl World {
     pub fn read(&self, topic: &str) -> Vec<Read> {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", self.stack.kafka_brokers()).set("group.id", "reader");
-        client.set("isolation.level", "read_committed").set("enable.partition.eof", "true");
+        client.set("isolation.level", "read_committed").set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10");
         let consumer: BaseConsumer = client.create().unwrap();
         let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
         let mut partitions = TopicPartitionList::new();

@@ -1,0 +1,107 @@
+//! Processors that run while a test goes on.
+#![allow(dead_code)] // each test binary uses a part of it
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::time::{Duration, Instant};
+
+use rdkafka::admin::{AdminClient, AdminOptions};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::config::ClientConfig;
+use rdkafka::{Offset, TopicPartitionList};
+use stocktide_processor::{RunOptions, Summary};
+use stocktide_runtime::config::Config;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::World;
+
+/// How long anything may take that a test waits for.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A processor in this process.
+pub struct Running {
+    shutdown: CancellationToken,
+    task: JoinHandle<anyhow::Result<Summary>>,
+}
+
+impl Running {
+    /// Starts one that runs until it is ended.
+    pub fn start(config: &Config, options: RunOptions) -> Running {
+        let (config, shutdown) = (config.clone(), CancellationToken::new());
+        let token = shutdown.clone();
+        let task = tokio::spawn(async move { stocktide_processor::run(&config, options, token).await });
+        Running { shutdown, task }
+    }
+
+    /// Ends it in order.
+    pub async fn end(self) -> Summary {
+        self.shutdown.cancel();
+        tokio::time::timeout(PATIENCE, self.task).await.expect("it ends in time").unwrap().unwrap()
+    }
+
+    /// What it says when it stops by itself.
+    pub async fn stopped(self) -> String {
+        let stopped = tokio::time::timeout(PATIENCE, self.task).await.expect("it stops").unwrap();
+        format!("{:#}", stopped.expect_err("it stops with an error"))
+    }
+}
+
+impl World {
+    /// Starts a processor beside the test.
+    pub fn start_processor(&self) -> Running {
+        Running::start(&self.config, RunOptions::default())
+    }
+
+    /// What a processor says that is started and must stop by itself.
+    pub async fn refusal(&self) -> String {
+        self.start_processor().stopped().await
+    }
+
+    /// Waits until a query answers true.
+    pub async fn until(&self, sql: &'static str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !sqlx::query_scalar::<_, bool>(sql).fetch_one(&self.database).await.unwrap() {
+            assert!(Instant::now() < deadline, "still not: {sql}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until so many records have met their fate.
+    pub async fn until_settled(&self, records: i64) {
+        let deadline = Instant::now() + PATIENCE;
+        let sql = "SELECT coalesce(sum(applied + duplicates + rejected), 0)::bigint FROM partition_progress";
+        loop {
+            let settled = self.number(sql).await;
+            if settled >= records {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{settled} of {records} records are settled");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn execute(&self, sql: &'static str) {
+        sqlx::raw_sql(sql).execute(&self.database).await.unwrap();
+    }
+
+    pub fn admin(&self) -> AdminClient<DefaultClientContext> {
+        ClientConfig::new().set("bootstrap.servers", self.stack.kafka_brokers()).create().unwrap()
+    }
+
+    /// Deletes a partition's records below an offset.
+    pub async fn delete_records(&self, topic: &str, partition: i32, below: i64) {
+        let mut offsets = TopicPartitionList::new();
+        offsets.add_partition_offset(topic, partition, Offset::Offset(below)).unwrap();
+        let deleted = self.admin().delete_records(&offsets, &AdminOptions::new()).await.unwrap();
+        for partition in deleted.elements() {
+            partition.error().unwrap();
+        }
+    }
+
+    /// Asserts that `verify` finds nothing.
+    pub async fn verify(&self) {
+        let options = stocktide_verify::VerifyOptions::of(&self.config).unwrap();
+        let report = stocktide_verify::run(&options).await.unwrap();
+        assert!(report.ok, "{}", serde_json::to_string_pretty(&report).unwrap());
+    }
+}
