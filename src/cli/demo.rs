@@ -64,6 +64,8 @@ pub fn config(log: Option<String>) -> Result<Config, ConfigError> {
     let flag = |key, value: &str, flag| Flag { key, value: value.to_owned(), flag };
     let flags = vec![
         flag("business.timezone", source::TIMEZONE, "demo"),
+        // Smaller than usual, so that there is more to see on the way.
+        flag("processor.batch_max_records", "1000", "demo"),
         flag("log.filter", log.as_deref().unwrap_or("warn"), "--log"),
     ];
     Config::load(&Sources { flags, ..Sources::default() })

@@ -36,7 +36,8 @@ pub async fn run(args: ProcessorArgs, config: &Config) -> anyhow::Result<ExitCod
     } else {
         print(&summary);
     }
-    Ok(ExitCode::SUCCESS)
+    // Interrupted before it had caught up, the answer is no.
+    Ok(if args.until_caught_up && !summary.caught_up { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
 fn print(summary: &Summary) {

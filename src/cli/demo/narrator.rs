@@ -22,7 +22,7 @@ impl Narrator {
     pub fn new(started: Instant) -> Narrator {
         let spinner =
             if std::io::stderr().is_terminal() { ProgressBar::new_spinner() } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{elapsed:>7}  {spinner} {wide_msg}") {
+        if let Ok(style) = ProgressStyle::with_template("{elapsed:>5} {spinner} {wide_msg}") {
             spinner.set_style(style);
         }
         spinner.enable_steady_tick(Duration::from_millis(100));

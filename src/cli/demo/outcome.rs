@@ -185,11 +185,14 @@ impl Outcome {
         };
         let dir = word(&kept.state_dir.display().to_string());
         format!(
-            "The stack runs on. Look at it:\n  {program} dev psql --state-dir {dir}\n  \
-             eval \"$({program} dev env --state-dir {dir})\"     and then\n  \
-             {program} topics tail inventory_updates --count 10\n  \
+            "The stack runs on. Look at it, and give it more to do:\n  \
+             {program} dev psql --state-dir {dir}\n  \
+             eval \"$({program} dev env --state-dir {dir})\"   # for the lines that follow\n  \
              {program} topics list\n  \
-             STOCKTIDE_BUSINESS_TIMEZONE={} {program} processor     and {program} produce all\n\
+             {program} topics tail inventory_updates --count 10\n  \
+             {program} produce all --count 1000\n  \
+             STOCKTIDE_BUSINESS_TIMEZONE={} {program} processor --until-caught-up\n  \
+             {program} verify\n\
              End it:\n  \
              {program} dev down --state-dir {dir} && rm -r {dir}",
             super::source::TIMEZONE

@@ -54,11 +54,13 @@ pub async fn replay(
         Ok(delivered)
     };
     let (delivered, summary) = tokio::try_join!(watching, processor)?;
+    let processed = Processed::of(&registry);
     narrator.done(format!(
-        "{} records sent and processed, in {:.1} s: {}",
+        "{} records sent and processed, in {:.1} s: {}; {} published",
         HumanCount(delivered.sent()),
         summary.seconds,
-        Processed::of(&registry).in_words()
+        processed.in_words(),
+        HumanCount(processed.published)
     ));
     Ok((delivered, summary))
 }
@@ -162,8 +164,7 @@ impl Processed {
     }
 
     fn in_words(&self) -> String {
-        let [applied, duplicates, rejected, published] =
-            [self.applied, self.duplicates, self.rejected, self.published].map(HumanCount);
-        format!("{applied} applied, {duplicates} duplicates, {rejected} rejected, {published} published")
+        let [applied, duplicates, rejected] = [self.applied, self.duplicates, self.rejected].map(HumanCount);
+        format!("{applied} applied, {duplicates} duplicates, {rejected} rejected")
     }
 }
