@@ -48,8 +48,8 @@ struct Kept(String);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        let ended = stocktide(&["dev", "down", "--state-dir", &self.0]).status().unwrap();
-        assert!(ended.success() || std::thread::panicking());
+        let ended = stocktide(&["dev", "down", "--state-dir", &self.0]).output().unwrap();
+        assert!(ended.status.success() || std::thread::panicking());
     }
 }
 
