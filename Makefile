@@ -3,7 +3,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long setup fmt lint purity deny
+.PHONY: help demo test test-long bench setup fmt lint purity deny
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -17,9 +17,15 @@ test: ## Formatting, lints, the domain's purity, all tests
 	@$(MAKE) --no-print-directory fmt lint purity deny
 	cargo test --locked --workspace
 
+bench: ## Events per second beside bare PostgreSQL taking in the same rows, and the latency at 2,000 events/s
+	@scripts/setup
+	cargo build --locked --release --workspace
+	cargo run --locked --release -p stocktide-bench -- throughput
+	cargo run --locked --release -p stocktide-bench -- latency
+
 test-long: ## The long fault runs: kills of the processor, of Kafka and of PostgreSQL at random moments
 	@scripts/setup
-	STOCKTIDE_TEST_LONG=1 cargo test --locked --release -p stocktide --test faults -- --nocapture
+	STOCKTIDE_TEST_LONG=1 cargo test --locked -p stocktide --test faults -- --nocapture
 
 setup: ## Check for what is needed, and install what is missing (Debian, Ubuntu)
 	@scripts/setup checks

@@ -37,6 +37,9 @@ fn seed() -> u64 {
     std::env::var("STOCKTIDE_TEST_SEED").ok().map_or(20_101_201, |seed| seed.parse().expect("STOCKTIDE_TEST_SEED"))
 }
 
+/// One episode at a time: their short sessions do not survive four stacks on two cores.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// An installation with a backlog, and processors that are killed.
 struct Episode {
     world: World,
@@ -46,11 +49,13 @@ struct Episode {
     started: usize,
     logs: PathBuf,
     sent: i64,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Episode {
     /// `stream` sets apart the chance of one test from another's.
     async fn begin(name: &str, stream: u64, records: u64) -> Episode {
+        let turn = ONE_AT_A_TIME.lock().await;
         let seed = seed();
         println!("{name}: STOCKTIDE_TEST_SEED={seed}, {records} records");
         let world = World::start(&SETTINGS).await;
@@ -64,7 +69,7 @@ impl Episode {
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
         dice.set_stream(stream);
         let logs = world.stack.state_dir().to_owned();
-        Episode { world, dice, processors: Vec::new(), started: 0, logs, sent }
+        Episode { world, dice, processors: Vec::new(), started: 0, logs, sent, _turn: turn }
     }
 
     fn start_processor(&mut self) {

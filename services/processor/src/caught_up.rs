@@ -36,33 +36,40 @@ impl CaughtUp {
         config: &Config,
         options: &RunOptions,
         consumer: Arc<GroupConsumer>,
+        begun: CancellationToken,
         shutdown: CancellationToken,
-    ) -> JoinHandle<anyhow::Result<()>> {
+    ) -> JoinHandle<anyhow::Result<bool>> {
         let (config, wanted) = (config.clone(), options.until_caught_up);
         tokio::task::spawn_blocking(move || {
             if !wanted {
-                return Ok(());
+                return Ok(false);
             }
-            let watched = CaughtUp::wait(&config, consumer, &shutdown);
+            let watched = CaughtUp::wait(&config, consumer, &begun, &shutdown);
             shutdown.cancel();
             watched
         })
     }
 
-    /// Returns when the group has caught up, or the processor is ending.
-    fn wait(config: &Config, consumer: Arc<GroupConsumer>, shutdown: &CancellationToken) -> anyhow::Result<()> {
+    /// Returns when the group has caught up, or, with false, when the processor is ending.
+    fn wait(
+        config: &Config,
+        consumer: Arc<GroupConsumer>,
+        begun: &CancellationToken,
+        shutdown: &CancellationToken,
+    ) -> anyhow::Result<bool> {
         let observer = Observer::new(config)?;
-        let Some(ends) = retry(shutdown, || input_ends(&observer).map(Some)) else { return Ok(()) };
+        let Some(ends) = retry(shutdown, || input_ends(&observer).map(Some)) else { return Ok(false) };
+        // Not to have been assigned anything yet is not to have caught up: the positions must have been read once.
+        retry(shutdown, || Ok(begun.is_cancelled().then_some(())));
         let mut state = CaughtUp { consumer, observer, ends, seen: BTreeMap::new() };
         if retry(shutdown, || state.is_done()).is_none() {
-            return Ok(());
+            return Ok(false);
         }
         // A commit is answered before its markers are everywhere: readers of committed records must see to the ends that
         // the outputs have now.
         let all = Observer::of_uncommitted(config)?;
-        let Some(ends) = retry(shutdown, || output_ends(&all).map(Some)) else { return Ok(()) };
-        retry(shutdown, || state.is_readable(&ends));
-        Ok(())
+        let Some(ends) = retry(shutdown, || output_ends(&all).map(Some)) else { return Ok(false) };
+        Ok(retry(shutdown, || state.is_readable(&ends)).is_some())
     }
 
     /// Whether the group has finished every partition.

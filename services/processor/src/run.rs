@@ -55,6 +55,9 @@ pub struct Summary {
     pub rejected: BTreeMap<&'static str, u64>,
     /// From the first record received to the last one published.
     pub seconds: f64,
+    /// Whether it ended because the group had caught up.
+    #[serde(skip)]
+    pub caught_up: bool,
 }
 
 /// Runs the processor until `shutdown`, or until it has caught up.
@@ -64,17 +67,18 @@ pub struct Summary {
 pub async fn run(config: &Config, options: RunOptions, shutdown: CancellationToken) -> anyhow::Result<Summary> {
     let mut processor = Processor::start(config, &options, shutdown.child_token())?;
     let (consumer, shutdown) = (&processor.intake.consumer, processor.shutdown.clone());
-    let caught_up = CaughtUp::watch(config, &options, Arc::clone(consumer), shutdown.clone());
+    let begun = processor.begun.clone();
+    let caught_up = CaughtUp::watch(config, &options, Arc::clone(consumer), begun, shutdown.clone());
     let (observer, metrics) = (Observer::new(config)?, Arc::clone(&processor.metrics));
     let watch = watch(observer, Arc::clone(consumer), metrics, options.health.clone(), shutdown.clone());
     let watch = tokio::spawn(watch);
     let done = processor.work().await;
     // Whatever came of it, the consumer is to leave the group and what is in hand to be finished.
     shutdown.cancel();
-    caught_up.await.context("the watch over the lag")??;
+    let caught_up = caught_up.await.context("the watch over the lag")?;
     watch.await.context("the watch over the lag")?;
     done?;
-    processor.finish().await
+    Ok(Summary { caught_up: caught_up?, ..processor.finish().await? })
 }
 
 struct Processor {
@@ -83,6 +87,8 @@ struct Processor {
     database: Database,
     metrics: Arc<Metrics>,
     health: Health,
+    /// Cancelled once the positions of a session have been read.
+    begun: CancellationToken,
     shutdown: CancellationToken,
     shutdown_deadline: Duration,
     summary: Summary,
@@ -119,6 +125,7 @@ impl Processor {
             database: Database::new(writer, options.health.clone()),
             metrics,
             health: options.health.clone(),
+            begun: CancellationToken::new(),
             shutdown,
             shutdown_deadline: config.processor.shutdown_deadline,
             summary: Summary::default(),
@@ -183,6 +190,7 @@ impl Processor {
                 Ok(partitions) => {
                     tracing::info!(partitions = partitions.len(), "positions are known: reading");
                     self.health.set("positions", Ok(()));
+                    self.begun.cancel();
                     // An intake that is gone is ending, and this loop with it.
                     let _ = self.intake.starts.send(Starts { session: Arc::clone(session), partitions });
                     return Ok(());
