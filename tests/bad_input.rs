@@ -15,10 +15,10 @@ use rdkafka::producer::FutureRecord;
 use serde_json::{Value, json};
 use stocktide_processor::Summary;
 use stocktide_verify::{Report, VerifyOptions};
+use support::World;
 use support::fates::Fate::{Applied, Duplicate, Rejected};
 use support::fates::{Fate, Fates, Line};
 use support::records::{Coordinates, Record, of, order, restock, sale, with, without};
-use support::World;
 use uuid::Uuid;
 
 const ORDERS: &str = "online_orders";
@@ -189,7 +189,7 @@ cases! {
         {"product_id": "twice", "quantity": 2}, {"product_id": "apple", "quantity": 1}, {"product_id": "twice", "quantity": 3}]))) => [Applied];
     a_record_without_key_is_applied: vec![Record::event(ORDERS, &order()).without_key()] => [Applied];
     a_broken_record_without_key_is_rejected_and_stays_without: vec![Record::new(ORDERS, "{").without_key()] => [Rejected("malformed_json")];
-    a_header_whose_name_is_not_utf8_does_no_harm: vec![Record::new(ORDERS, "{").header(b"caf\xe9", Some(b"\xff")).to_partition(0)] => [Rejected("malformed_json")];
+    a_header_whose_name_is_not_utf8_does_no_harm: vec![Record::new(ORDERS, "{").header(b"caf\xe9", Some(b"\xff")).at_partition(0)] => [Rejected("malformed_json")];
     headers_of_an_earlier_rejection_stay_before_the_new_ones: vec![Record::new(ORDERS, "{")
         .header("__connect.errors.topic", Some(b"elsewhere")).header("__connect.errors.offset", Some(b"7"))
         .header("stocktide.reason", Some(b"unknown_product"))] => [Rejected("malformed_json")];
@@ -217,7 +217,8 @@ struct Refused {
     summary: Summary,
 }
 
-static OUTCOME: LazyLock<Outcome> = LazyLock::new(|| tokio::runtime::Runtime::new().unwrap().block_on(Outcome::of_all()));
+static OUTCOME: LazyLock<Outcome> =
+    LazyLock::new(|| tokio::runtime::Runtime::new().unwrap().block_on(Outcome::of_all()));
 
 impl Outcome {
     async fn of_all() -> Outcome {
@@ -243,7 +244,14 @@ impl Outcome {
         let refused = refuse_some(&world).await;
 
         let report = stocktide_verify::run(&VerifyOptions::of(&world.config).unwrap()).await.unwrap();
-        Outcome { sent, fates: Fates::read(&world).await, stock: world.stock().await, summary, refused, report }
+        Outcome {
+            sent,
+            fates: Fates::read(&world).await,
+            stock: world.stock().await,
+            summary,
+            refused,
+            report,
+        }
     }
 
     fn check(&self, name: &str) {
@@ -291,7 +299,8 @@ async fn refuse_some(world: &World) -> Refused {
     let mut records: Vec<Record> = (0..500).map(|_| Record::event(ORDERS, &order())).collect();
     records[123] = Record::event(ORDERS, &of(order(), "poison", 1));
     records[321] = Record::event(ORDERS, &with(order(), "payment_method", "voodoo"));
-    let records: Vec<Record> = records.into_iter().enumerate().map(|(i, r)| r.key(format!("order {i}"))).collect();
+    let records: Vec<Record> =
+        records.into_iter().enumerate().map(|(i, r)| r.key(format!("order {i}"))).collect();
     let sent = world.sender().send("refused", records).await;
     Refused { sent, summary: world.process().await }
 }
@@ -315,7 +324,9 @@ fn a_good_record_after_all_of_them_is_applied() {
 fn a_product_twice_in_one_order_makes_one_stock_change_of_both_lines() {
     let name = "a_product_twice_in_one_order_is_applied_as_one_change";
     let lines = OUTCOME.lines(name, 0).iter().filter(|line| line.product_id == "twice");
-    let lines: Vec<_> = lines.map(|l| (l.quantity, l.delta, l.version, l.quantity_after, l.stock_status.as_deref())).collect();
+    let lines: Vec<_> = lines
+        .map(|l| (l.quantity, l.delta, l.version, l.quantity_after, l.stock_status.as_deref()))
+        .collect();
     let after = (Some(-5), Some(1), Some(-5), Some("oversold"));
     assert_eq!(lines, [(2, after.0, after.1, after.2, after.3), (3, after.0, after.1, after.2, after.3)]);
     let updates = OUTCOME.fates.updates_of(&OUTCOME.sent[name][0].1);
@@ -344,7 +355,8 @@ fn only_a_record_that_was_larger_than_its_topic_takes_is_cut_in_dlq() {
     let cut = |(_, at): &(Record, Coordinates)| {
         OUTCOME.fates.dlq.get(at).is_some_and(|reads| reads[0].header("stocktide.truncated").is_some())
     };
-    let names: Vec<_> = OUTCOME.sent.iter().filter(|(_, sent)| sent.iter().any(cut)).map(|(name, _)| *name).collect();
+    let names: Vec<_> =
+        OUTCOME.sent.iter().filter(|(_, sent)| sent.iter().any(cut)).map(|(name, _)| *name).collect();
     let expected = ["110_mb_in_zstd", "20_mb_in_gzip", "20_mb_in_zstd"];
     assert_eq!(names, expected.map(|value| format!("a_value_of_{value}_is_rejected_as_too_large")));
 }

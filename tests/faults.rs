@@ -34,7 +34,9 @@ fn long() -> bool {
 }
 
 fn seed() -> u64 {
-    std::env::var("STOCKTIDE_TEST_SEED").ok().map_or(20_101_201, |seed| seed.parse().expect("STOCKTIDE_TEST_SEED"))
+    std::env::var("STOCKTIDE_TEST_SEED")
+        .ok()
+        .map_or(20_101_201, |seed| seed.parse().expect("STOCKTIDE_TEST_SEED"))
 }
 
 /// One episode at a time: their short sessions do not survive four stacks on two cores.
@@ -64,7 +66,13 @@ impl Episode {
         let start = "2025-06-01T08:00:00Z".parse().unwrap();
         let (duplicates_ppm, malformed_ppm, ids) = (20_000, 10_000, Ids::V4);
         let count = Some(records);
-        let options = Options { count, duplicates_ppm, malformed_ppm, ids, ..Options::new(SourceMix::All, seed, start) };
+        let options = Options {
+            count,
+            duplicates_ppm,
+            malformed_ppm,
+            ids,
+            ..Options::new(SourceMix::All, seed, start)
+        };
         let sent = send_all(&world, Simulator::new(shelves, options).unwrap());
         let mut dice = ChaCha8Rng::seed_from_u64(seed);
         dice.set_stream(stream);
@@ -89,7 +97,7 @@ impl Episode {
 
     /// Waits until so many processors, counted over the whole episode, have begun to read.
     async fn wait_for_sessions(&self, processors: usize) {
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + Duration::from_mins(1);
         loop {
             let begun = (0..processors).filter(|n| {
                 let log = std::fs::read_to_string(self.log(*n)).unwrap_or_default();
@@ -122,7 +130,7 @@ impl Episode {
 
     /// Waits until something has moved, and then for a random moment; false when all is done.
     async fn wait_for_a_moment(&mut self) -> bool {
-        let (before, deadline) = (self.settled().await.unwrap_or(0), Instant::now() + Duration::from_secs(60));
+        let (before, deadline) = (self.settled().await.unwrap_or(0), Instant::now() + Duration::from_mins(1));
         loop {
             let settled = self.settled().await.unwrap_or(before);
             if settled >= self.sent {
@@ -155,7 +163,11 @@ impl Episode {
         assert!(report.ok, "{faults} faults: {}", serde_json::to_string_pretty(&report).unwrap());
         self.check_versions();
         self.check_dead_letters().await;
-        println!("{faults} faults; {} records, each settled once; {} promises hold", self.sent, report.checks.len());
+        println!(
+            "{faults} faults; {} records, each settled once; {} promises hold",
+            self.sent,
+            report.checks.len()
+        );
     }
 
     /// Beside `verify`, so that it is not the only witness: versions of each stock row are 1, 2, 3 …, each once.
@@ -167,7 +179,10 @@ impl Episode {
         }
         for (row, mut versions) in versions {
             versions.sort_unstable();
-            assert!(versions.iter().copied().eq(1..=versions.len() as i64), "versions of {row:?}: {versions:?}");
+            assert!(
+                versions.iter().copied().eq(1..=versions.len() as i64),
+                "versions of {row:?}: {versions:?}"
+            );
         }
     }
 
@@ -180,7 +195,8 @@ impl Episode {
         let mut dead: Vec<(String, i32, i64)> = self.world.read("dlq").iter().map(origin).collect();
         dead.sort();
         let sql = "SELECT topic, partition, \"offset\" FROM events_log WHERE status = 'rejected' ORDER BY topic COLLATE \"C\", 2, 3";
-        let rejected: Vec<(String, i32, i64)> = sqlx::query_as(sql).fetch_all(&self.world.database).await.unwrap();
+        let rejected: Vec<(String, i32, i64)> =
+            sqlx::query_as(sql).fetch_all(&self.world.database).await.unwrap();
         assert_eq!(dead, rejected);
     }
 }
@@ -196,7 +212,10 @@ impl Drop for Episode {
             for n in self.started.saturating_sub(2)..self.started {
                 let log = std::fs::read_to_string(self.log(n)).unwrap_or_default();
                 let lines: Vec<&str> = log.lines().collect();
-                eprintln!("the log of processor {n} ends with:\n{}", lines[lines.len().saturating_sub(40)..].join("\n"));
+                eprintln!(
+                    "the log of processor {n} ends with:\n{}",
+                    lines[lines.len().saturating_sub(40)..].join("\n")
+                );
             }
         }
     }
@@ -212,13 +231,17 @@ fn send_all(world: &World, records: Simulator) -> i64 {
         let mut next = BaseRecord::to(record.topic).key(record.key.as_bytes());
         next.payload = record.value.as_deref();
         while let Err((error, back)) = producer.send(next) {
-            assert_eq!(error.rdkafka_error_code(), Some(rdkafka::types::RDKafkaErrorCode::QueueFull), "{error}");
+            assert_eq!(
+                error.rdkafka_error_code(),
+                Some(rdkafka::types::RDKafkaErrorCode::QueueFull),
+                "{error}"
+            );
             producer.poll(Duration::from_millis(20));
             next = back;
         }
         sent += 1;
     }
-    producer.flush(Duration::from_secs(60)).unwrap();
+    producer.flush(Duration::from_mins(1)).unwrap();
     sent
 }
 

@@ -11,8 +11,15 @@ use tokio_postgres::{Client, NoTls};
 use crate::world::World;
 
 /// The tables that the product writes in proportion to the events, in its order.
-const TABLES: [&str; 7] =
-    ["events_log", "applied_events", "order_headers", "sales_by_month", "user_stats", "orders", "restock_lines"];
+const TABLES: [&str; 7] = [
+    "events_log",
+    "applied_events",
+    "order_headers",
+    "sales_by_month",
+    "user_stats",
+    "orders",
+    "restock_lines",
+];
 /// PostgreSQL's header of binary COPY: signature, flags, length of the extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -94,7 +101,9 @@ async fn write(client: &Client, table: &str, rows: &[Bytes]) -> anyhow::Result<(
     }
     let mut data = BytesMut::with_capacity(rows.iter().map(Bytes::len).sum::<usize>() + 32);
     data.put_slice(HEADER);
-    rows.iter().for_each(|row| data.put_slice(row));
+    for row in rows {
+        data.put_slice(row);
+    }
     data.put_i16(-1);
     let sink = client.copy_in(&format!("COPY {table} FROM STDIN (FORMAT binary)")).await?;
     let mut sink = std::pin::pin!(sink);

@@ -30,7 +30,10 @@ pub async fn measure(rate: u64, seconds: u64) -> anyhow::Result<()> {
     for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
         println!("{name:>6} {:>9.1} ms", at(share));
     }
-    eprintln!("{}", json!({"rate": rate, "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "max_ms": at(1.0)}));
+    eprintln!(
+        "{}",
+        json!({"rate": rate, "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "max_ms": at(1.0)})
+    );
     world.stop().await
 }
 
@@ -50,7 +53,8 @@ fn run(world: &World, rate: u64, lasting: Duration) -> anyhow::Result<Vec<Durati
             producer.poll(when.saturating_duration_since(Instant::now()).min(Duration::from_millis(1)));
         }
         send(&producer, &record)?;
-        let event: Option<serde_json::Value> = record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok());
+        let event: Option<serde_json::Value> =
+            record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok());
         if let Some(id) = event.as_ref().and_then(|e| e["event_id"].as_str())
             && when - begun > WARM_UP
         {
@@ -97,7 +101,8 @@ fn collect(reader: &BaseConsumer, sent: &mpsc::Receiver<(String, Instant)>) -> a
             Some(message) => {
                 let (message, now) = (message?, Instant::now());
                 last = now;
-                let update: serde_json::Value = serde_json::from_slice(message.payload().unwrap_or_default())?;
+                let update: serde_json::Value =
+                    serde_json::from_slice(message.payload().unwrap_or_default())?;
                 let id = update["event_id"].as_str().context("an update without event_id")?;
                 match due.remove(id) {
                     Some(when) => times.push(now.saturating_duration_since(when)),

@@ -83,6 +83,11 @@ async fn throughput(events: u64, pairs: u32, batch: usize) -> anyhow::Result<()>
         world.stop().await?;
     }
     ratios.sort_by(f64::total_cmp);
-    println!("median ratio {:.3} (from {:.3} to {:.3})", ratios[ratios.len() / 2], ratios[0], ratios[ratios.len() - 1]);
+    println!(
+        "median ratio {:.3} (from {:.3} to {:.3})",
+        ratios[ratios.len() / 2],
+        ratios[0],
+        ratios[ratios.len() - 1]
+    );
     Ok(())
 }

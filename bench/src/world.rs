@@ -60,7 +60,8 @@ impl World {
     pub fn simulate(events: Option<u64>, seed: u64) -> anyhow::Result<Simulator> {
         let start = "2025-06-01T00:00:00Z".parse()?;
         let options = Options::new(SourceMix::All, seed, start);
-        let options = Options { count: events, duplicates_ppm: 20_000, malformed_ppm: 2_000, ids: Ids::V4, ..options };
+        let options =
+            Options { count: events, duplicates_ppm: 20_000, malformed_ppm: 2_000, ids: Ids::V4, ..options };
         Simulator::new(shelves(), options)
     }
 
@@ -69,7 +70,7 @@ impl World {
         for record in World::simulate(Some(events), seed)? {
             send(&producer, &record)?;
         }
-        producer.flush(Duration::from_secs(60))?;
+        producer.flush(Duration::from_mins(1))?;
         Ok(())
     }
 

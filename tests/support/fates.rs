@@ -75,7 +75,8 @@ impl Fates {
     pub async fn read(world: &World) -> Fates {
         let logged = "SELECT topic, partition, \"offset\", status, reason, detail, raw_event, redacted, record_key FROM events_log";
         let logged: Vec<Logged> = sqlx::query_as(logged).fetch_all(&world.database).await.unwrap();
-        let lines = "SELECT product_id, location_id, kind, quantity, delta, version, quantity_after, stock_status,
+        let lines =
+            "SELECT product_id, location_id, kind, quantity, delta, version, quantity_after, stock_status,
                 source AS topic, partition, \"offset\" FROM orders
             UNION ALL
             SELECT product_id, location_id, kind, quantity, delta, version, quantity_after, stock_status,
@@ -88,7 +89,9 @@ impl Fates {
         let updates = updates.into_iter().map(|read| (origin(&read, "stocktide.source"), read.json()));
         Fates {
             logged: by(logged.into_iter().map(|row| ((row.topic.clone(), row.partition, row.offset), row))),
-            lines: by(lines.into_iter().map(|line| ((line.topic.clone(), line.partition, line.offset), line))),
+            lines: by(lines
+                .into_iter()
+                .map(|line| ((line.topic.clone(), line.partition, line.offset), line))),
             dlq: by(dlq),
             updates: by(updates),
             progress,
@@ -128,7 +131,10 @@ impl Fates {
             ),
             Fate::Rejected(reason) => {
                 assert_eq!(found, [("rejected", Some(reason))], "{}", detail());
-                assert!(self.lines_of(at).is_empty() && self.updates_of(at).is_empty(), "a reject has no effect");
+                assert!(
+                    self.lines_of(at).is_empty() && self.updates_of(at).is_empty(),
+                    "a reject has no effect"
+                );
                 self.check_rejected(record, at, &logged[0], reason);
             }
         }
@@ -149,7 +155,9 @@ impl Fates {
         match (&cut, &dead.value, &value) {
             (None, dead, value) => assert!(dead == value, "dlq has the record's bytes"),
             (Some(full), Some(dead), Some(value)) => {
-                assert!(*full == value.len().to_string() && dead.len() < value.len() && value.starts_with(dead));
+                assert!(
+                    *full == value.len().to_string() && dead.len() < value.len() && value.starts_with(dead)
+                );
             }
             _ => panic!("{at:?}: nothing cannot be cut"),
         }
@@ -157,9 +165,16 @@ impl Fates {
             (String::from_utf8_lossy(name).into_owned(), value.as_ref().map(|value| record.kept(value)))
         });
         let original: Vec<_> = original.collect();
-        assert_eq!(dead.headers[..original.len()], original, "the original headers come first, in their order");
+        assert_eq!(
+            dead.headers[..original.len()],
+            original,
+            "the original headers come first, in their order"
+        );
         let told = |name: &str| text(&format!("__connect.errors.{name}")).unwrap_or_default();
-        assert_eq!((told("topic"), told("partition"), told("offset")), (at.0.clone(), at.1.to_string(), at.2.to_string()));
+        assert_eq!(
+            (told("topic"), told("partition"), told("offset")),
+            (at.0.clone(), at.1.to_string(), at.2.to_string())
+        );
         assert_eq!(told("stage"), "TRANSFORMATION");
         assert_eq!(told("exception.class.name"), format!("stocktide.{reason}"));
         assert_eq!(told("exception.message"), detail);
@@ -179,7 +194,11 @@ impl Fates {
             let sent = expected.remove(&(row.topic.clone(), row.partition)).unwrap_or(0);
             assert_eq!(row.applied + row.duplicates + row.rejected, sent, "consumed = sent: {row:?}");
             assert_eq!(row.next_offset - row.start_offset, sent, "{row:?}");
-            let logged = self.logged.values().flatten().filter(|l| (&l.topic, l.partition) == (&row.topic, row.partition));
+            let logged = self
+                .logged
+                .values()
+                .flatten()
+                .filter(|l| (&l.topic, l.partition) == (&row.topic, row.partition));
             let (applied, rejected): (Vec<_>, Vec<_>) = logged.partition(|l| l.status == "applied");
             assert_eq!((applied.len() as i64, rejected.len() as i64), (row.applied, row.rejected), "{row:?}");
         }

@@ -51,6 +51,9 @@ impl Read {
     }
 }
 
+/// A record's key and value.
+pub type KeyAndValue<'a> = (Option<&'a [u8]>, Option<&'a [u8]>);
+
 impl World {
     /// `settings` are configuration in the environment's form, such as `STOCKTIDE_TOPICS_PARTITIONS`.
     pub async fn start(settings: &[(&str, &str)]) -> World {
@@ -98,7 +101,7 @@ impl World {
     }
 
     /// Sends records in order and returns their coordinates.
-    pub async fn send(&self, topic: &str, records: &[(Option<&[u8]>, Option<&[u8]>)]) -> Vec<(i32, i64)> {
+    pub async fn send(&self, topic: &str, records: &[KeyAndValue<'_>]) -> Vec<(i32, i64)> {
         let producer = self.producer();
         let mut sent = Vec::new();
         for (key, value) in records {
@@ -119,14 +122,17 @@ impl World {
     pub async fn process(&self) -> Summary {
         let options = RunOptions { until_caught_up: true, ..RunOptions::default() };
         let run = stocktide_processor::run(&self.config, options, CancellationToken::new());
-        tokio::time::timeout(Duration::from_secs(120), run).await.expect("caught up in time").unwrap()
+        tokio::time::timeout(Duration::from_mins(2), run).await.expect("caught up in time").unwrap()
     }
 
     /// Everything in a topic that a read_committed reader sees.
     pub fn read(&self, topic: &str) -> Vec<Read> {
         let mut client = ClientConfig::new();
         client.set("bootstrap.servers", self.stack.kafka_brokers()).set("group.id", "reader");
-        client.set("isolation.level", "read_committed").set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10");
+        client
+            .set("isolation.level", "read_committed")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "10");
         let consumer: BaseConsumer = client.create().unwrap();
         let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10)).unwrap();
         let mut partitions = TopicPartitionList::new();

@@ -89,7 +89,7 @@ impl Record {
         self.header("trace", Some(label.as_bytes())).header("nothing", None).header("empty", Some(b""))
     }
 
-    pub fn to_partition(self, partition: i32) -> Record {
+    pub fn at_partition(self, partition: i32) -> Record {
         Record { partition: Some(partition), ..self }
     }
 
@@ -106,7 +106,10 @@ impl Record {
     /// Some bytes of it as they are kept.
     pub fn kept(&self, bytes: &[u8]) -> Vec<u8> {
         let Ok(text) = std::str::from_utf8(bytes) else { return bytes.to_vec() };
-        self.masked.iter().fold(text.to_owned(), |text, (full, masked)| text.replace(full, masked)).into_bytes()
+        self.masked
+            .iter()
+            .fold(text.to_owned(), |text, (full, masked)| text.replace(full, masked))
+            .into_bytes()
     }
 }
 
@@ -132,7 +135,8 @@ pub fn restock() -> Value {
 /// The event with a field set; `field` is a JSON pointer without its first slash, such as `items/0/quantity`.
 pub fn with(mut event: Value, field: &str, value: impl Into<Value>) -> Value {
     let (parent, name) = field.rsplit_once('/').unwrap_or(("", field));
-    let parent = if parent.is_empty() { &mut event } else { event.pointer_mut(&format!("/{parent}")).unwrap() };
+    let parent =
+        if parent.is_empty() { &mut event } else { event.pointer_mut(&format!("/{parent}")).unwrap() };
     parent.as_object_mut().unwrap().insert(name.to_owned(), value.into());
     event
 }
@@ -140,7 +144,8 @@ pub fn with(mut event: Value, field: &str, value: impl Into<Value>) -> Value {
 /// The event without a field.
 pub fn without(mut event: Value, field: &str) -> Value {
     let (parent, name) = field.rsplit_once('/').unwrap_or(("", field));
-    let parent = if parent.is_empty() { &mut event } else { event.pointer_mut(&format!("/{parent}")).unwrap() };
+    let parent =
+        if parent.is_empty() { &mut event } else { event.pointer_mut(&format!("/{parent}")).unwrap() };
     parent.as_object_mut().unwrap().remove(name).unwrap();
     event
 }
@@ -162,7 +167,12 @@ impl World {
     }
 
     /// Sends events in order, each under `name` as its key; answers where they lie.
-    pub async fn send_events(&self, topic: &'static str, name: &str, events: &[Value]) -> Vec<(Record, Coordinates)> {
+    pub async fn send_events(
+        &self,
+        topic: &'static str,
+        name: &str,
+        events: &[Value],
+    ) -> Vec<(Record, Coordinates)> {
         let records: Vec<Record> = events.iter().map(|event| Record::event(topic, event)).collect();
         self.sender().send(name, records).await
     }
@@ -182,8 +192,12 @@ impl Sender<'_> {
                 at.push(Some(self.send_raw(record)));
                 continue;
             }
-            let producer = self.producers.entry(record.codec).or_insert_with(|| producer(self.world, record.codec));
-            on_their_way.push((at.len(), producer.send_result(outgoing(record)).map_err(|(error, _)| error).unwrap()));
+            let producer =
+                self.producers.entry(record.codec).or_insert_with(|| producer(self.world, record.codec));
+            on_their_way.push((
+                at.len(),
+                producer.send_result(outgoing(record)).map_err(|(error, _)| error).unwrap(),
+            ));
             at.push(None);
         }
         for (i, delivery) in on_their_way {
@@ -197,16 +211,25 @@ impl Sender<'_> {
     #[allow(unsafe_code)]
     fn send_raw(&self, record: &Record) -> Coordinates {
         let mut client = ClientConfig::new();
-        let producer: BaseProducer = client.set("bootstrap.servers", self.world.stack.kafka_brokers()).create().unwrap();
-        let (topic, partition) = (CString::new(record.topic).unwrap(), record.partition.expect("a partition"));
+        let producer: BaseProducer =
+            client.set("bootstrap.servers", self.world.stack.kafka_brokers()).create().unwrap();
+        let (topic, partition) =
+            (CString::new(record.topic).unwrap(), record.partition.expect("a partition"));
         let (key, value) = (record.key.clone().unwrap_or_default(), record.value.clone().unwrap_or_default());
         // SAFETY: every pointer is valid for the length beside it until producev has copied it (MSG_F_COPY); the headers
         // belong to the client once producev has succeeded.
         let sent = unsafe {
             let headers = rd::rd_kafka_headers_new(record.headers.len());
             for (name, value) in &record.headers {
-                let (pointer, length) = value.as_ref().map_or((std::ptr::null(), 0), |v| (v.as_ptr(), v.len()));
-                rd::rd_kafka_header_add(headers, name.as_ptr().cast(), name.len() as isize, pointer.cast(), length as isize);
+                let (pointer, length) =
+                    value.as_ref().map_or((std::ptr::null(), 0), |v| (v.as_ptr(), v.len()));
+                rd::rd_kafka_header_add(
+                    headers,
+                    name.as_ptr().cast(),
+                    name.len() as isize,
+                    pointer.cast(),
+                    length as isize,
+                );
             }
             rd::rd_kafka_producev(
                 producer.client().native_ptr(),
@@ -230,7 +253,8 @@ impl Sender<'_> {
         assert_eq!(sent, rd::rd_kafka_resp_err_t::RD_KAFKA_RESP_ERR_NO_ERROR);
         producer.flush(Duration::from_secs(10)).unwrap();
         // Nobody else sends meanwhile.
-        let (_, end) = producer.client().fetch_watermarks(record.topic, partition, Duration::from_secs(10)).unwrap();
+        let (_, end) =
+            producer.client().fetch_watermarks(record.topic, partition, Duration::from_secs(10)).unwrap();
         (record.topic.to_owned(), partition, end - 1)
     }
 }
@@ -239,7 +263,11 @@ fn producer(world: &World, codec: &str) -> FutureProducer {
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", world.stack.kafka_brokers()).set("compression.type", codec);
     client.set("enable.idempotence", "true").set("linger.ms", "0");
-    client.set("message.max.bytes", "1000000000").set("queue.buffering.max.kbytes", "2097151").create().unwrap()
+    client
+        .set("message.max.bytes", "1000000000")
+        .set("queue.buffering.max.kbytes", "2097151")
+        .create()
+        .unwrap()
 }
 
 fn outgoing(record: &Record) -> FutureRecord<'_, [u8], [u8]> {
@@ -248,6 +276,7 @@ fn outgoing(record: &Record) -> FutureRecord<'_, [u8], [u8]> {
         headers = headers.insert(Header { key: std::str::from_utf8(name).unwrap(), value: value.as_deref() });
     }
     let mut outgoing = FutureRecord::to(record.topic).headers(headers);
-    (outgoing.key, outgoing.payload, outgoing.partition) = (record.key.as_deref(), record.value.as_deref(), record.partition);
+    (outgoing.key, outgoing.payload, outgoing.partition) =
+        (record.key.as_deref(), record.value.as_deref(), record.partition);
     outgoing
 }

@@ -4,11 +4,13 @@
 
 use std::time::{Duration, Instant};
 
+use prometheus::Registry;
 use rdkafka::admin::{AdminClient, AdminOptions};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::config::ClientConfig;
 use rdkafka::{Offset, TopicPartitionList};
 use stocktide_processor::{RunOptions, Summary};
+use stocktide_runtime::admin::Health;
 use stocktide_runtime::config::Config;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
@@ -16,21 +18,49 @@ use tokio_util::sync::CancellationToken;
 use super::World;
 
 /// How long anything may take that a test waits for.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A processor in this process.
 pub struct Running {
     shutdown: CancellationToken,
     task: JoinHandle<anyhow::Result<Summary>>,
+    registry: Registry,
+    pub health: Health,
 }
 
 impl Running {
     /// Starts one that runs until it is ended.
-    pub fn start(config: &Config, options: RunOptions) -> Running {
-        let (config, shutdown) = (config.clone(), CancellationToken::new());
-        let token = shutdown.clone();
+    pub fn start(config: &Config) -> Running {
+        let (config, shutdown, options) = (config.clone(), CancellationToken::new(), RunOptions::default());
+        let (token, registry, health) = (shutdown.clone(), options.registry.clone(), options.health.clone());
         let task = tokio::spawn(async move { stocktide_processor::run(&config, options, token).await });
-        Running { shutdown, task }
+        Running { shutdown, task, registry, health }
+    }
+
+    /// Waits until it has so many partitions.
+    pub async fn owns(&self, partitions: i64) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let families = self.registry.gather();
+            // Declared when it has begun to run.
+            let family =
+                families.iter().find(|family| family.name() == "stocktide_processor_assigned_partitions");
+            let owned = family.map(|family| family.get_metric()[0].get_gauge().get_value() as i64);
+            if owned == Some(partitions) {
+                return;
+            }
+            assert!(Instant::now() < deadline, "it owns {owned:?} partitions, not {partitions}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it says that it is not ready, and why.
+    pub async fn fails_with(&self, why: &str) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.health.failing().values().any(|reason| reason.contains(why)) {
+            assert!(Instant::now() < deadline && !self.task.is_finished(), "{:?}", self.health.failing());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Ends it in order.
@@ -49,7 +79,7 @@ impl Running {
 impl World {
     /// Starts a processor beside the test.
     pub fn start_processor(&self) -> Running {
-        Running::start(&self.config, RunOptions::default())
+        Running::start(&self.config)
     }
 
     /// What a processor says that is started and must stop by itself.

@@ -359,7 +359,8 @@ struct At<'a> {
 
 impl<'a> Fold<'a> {
     fn new(batch: &'a [Record], known: &'a Known<'a>) -> Fold<'a> {
-        let orders = known.orders.iter().map(|((source, id), order)| ((*source, id.as_str()), OrderState::of(order)));
+        let orders =
+            known.orders.iter().map(|((source, id), order)| ((*source, id.as_str()), OrderState::of(order)));
         let returned = known.returned.iter().flat_map(|((source, id), products)| {
             products.iter().map(move |(product, units)| (((*source, id.as_str()), product.as_str()), *units))
         });
@@ -410,7 +411,10 @@ impl<'a> Fold<'a> {
         let value = total(&lines)?;
         let key = (at.source, sale.order_id.as_str());
         if self.placed.contains(&key) || self.orders.contains_key(&key) {
-            return refuse(Reason::OrderConflict, format!("order {} was placed under another event_id", sale.order_id));
+            return refuse(
+                Reason::OrderConflict,
+                format!("order {} was placed under another event_id", sale.order_id),
+            );
         }
         self.check_cover(at.source, &lines)?;
 
@@ -494,7 +498,12 @@ impl<'a> Fold<'a> {
         let (lines, user_id) = (self.not_returned((at.source, order_id), order), order.user_id);
         let value = total(&lines)?;
         self.set_status((at.source, order_id), OrderStatus::Cancelled);
-        self.write_lines(at, Owner { order: order_id, user: user_id, original: None }, LineKind::Cancellation, &lines);
+        self.write_lines(
+            at,
+            Owner { order: order_id, user: user_id, original: None },
+            LineKind::Cancellation,
+            &lines,
+        );
         let month = self.month(at);
         month.cancelled_orders += 1;
         month.cancelled_units += units(&lines);
@@ -508,16 +517,24 @@ impl<'a> Fold<'a> {
 
     fn restock(&mut self, at: At<'a>, restock: &'a Restock) -> Step {
         self.check_location(&restock.location_id)?;
-        if let Some(supplier) = restock.supplier_id.as_ref().filter(|s| !self.known.catalogue.suppliers.contains(*s)) {
-            return refuse(Reason::UnknownSupplier, format!("supplier_id {supplier} is not in the catalogue"));
+        if let Some(supplier) =
+            restock.supplier_id.as_ref().filter(|s| !self.known.catalogue.suppliers.contains(*s))
+        {
+            return refuse(
+                Reason::UnknownSupplier,
+                format!("supplier_id {supplier} is not in the catalogue"),
+            );
         }
         let kinds: Vec<ProductKind> = (restock.items.iter().enumerate())
             .map(|(i, item)| product(self.known.catalogue, i, &item.product_id).map(|p| p.kind))
             .collect::<Result<_, _>>()?;
-        debug_assert!(restock.kind == RestockKind::Adjustment || restock.items.iter().all(|i| i.quantity > 0));
+        debug_assert!(
+            restock.kind == RestockKind::Adjustment || restock.items.iter().all(|i| i.quantity > 0)
+        );
         for (i, (item, kind)) in restock.items.iter().zip(kinds).enumerate() {
             let moves = kind == ProductKind::Stock;
-            let change = moves.then(|| self.move_stock(at, &item.product_id, &restock.location_id, item.quantity));
+            let change =
+                moves.then(|| self.move_stock(at, &item.product_id, &restock.location_id, item.quantity));
             self.out.restock_lines.push(RestockLine {
                 record: at.record,
                 restock,
@@ -547,7 +564,8 @@ impl<'a> Fold<'a> {
     ) -> Result<Vec<SoldLine<'a>>, Refusal> {
         let line = |(i, item): (usize, &'a Item)| {
             let product = product(self.known.catalogue, i, &item.product_id)?;
-            let sold_at = || original?.lines.iter().find(|l| l.product_id == item.product_id).map(|l| l.unit_price);
+            let sold_at =
+                || original?.lines.iter().find(|l| l.product_id == item.product_id).map(|l| l.unit_price);
             Ok(SoldLine {
                 line_no: i as i32 + 1,
                 product_id: &item.product_id,
@@ -567,11 +585,18 @@ impl<'a> Fold<'a> {
         for line in lines.iter().filter(|l| l.moved_stock) {
             let sum = wanted.entry(line.product_id).or_default();
             *sum += line.quantity;
-            let before = stock.get(&(line.product_id.to_owned(), line.location_id.to_owned())).copied().unwrap_or(0);
+            let before =
+                stock.get(&(line.product_id.to_owned(), line.location_id.to_owned())).copied().unwrap_or(0);
             let in_batch = self.rows.get(&(line.product_id, line.location_id));
             let moved = in_batch.and_then(|&row| self.out.stock.get(row as usize)).map_or(0, |row| row.delta);
             if *sum > before + moved {
-                let detail = format!("{} at {}: {} wanted, {} there", line.product_id, line.location_id, sum, before + moved);
+                let detail = format!(
+                    "{} at {}: {} wanted, {} there",
+                    line.product_id,
+                    line.location_id,
+                    sum,
+                    before + moved
+                );
                 return refuse(Reason::InsufficientStock, detail);
             }
         }
@@ -584,11 +609,15 @@ impl<'a> Fold<'a> {
         for line in lines {
             let sum = back.entry(line.product_id).or_default();
             *sum += line.quantity;
-            let sold: i64 = order.lines.iter().filter(|l| l.product_id == line.product_id).map(|l| l.quantity).sum();
+            let sold: i64 =
+                order.lines.iter().filter(|l| l.product_id == line.product_id).map(|l| l.quantity).sum();
             let before = self.returned.get(&(key, line.product_id)).copied().unwrap_or(0);
             let left = if order.status == OrderStatus::Cancelled { 0 } else { (sold - before).max(0) };
             if *sum > left {
-                return refuse(Reason::OverReturn, format!("{}: {} come back, {} are left", line.product_id, sum, left));
+                return refuse(
+                    Reason::OverReturn,
+                    format!("{}: {} come back, {} are left", line.product_id, sum, left),
+                );
             }
         }
         Ok(())
@@ -597,7 +626,8 @@ impl<'a> Fold<'a> {
     /// The sale lines less what came back, which is set against the earliest lines of its product.
     fn not_returned(&self, key: (Source, &'a str), order: &OrderState<'a>) -> Vec<SoldLine<'a>> {
         let of = |line: &SoldLine<'a>| self.returned.get(&(key, line.product_id)).copied().unwrap_or(0);
-        let mut returned: FxHashMap<&str, i64> = order.lines.iter().map(|line| (line.product_id, of(line))).collect();
+        let mut returned: FxHashMap<&str, i64> =
+            order.lines.iter().map(|line| (line.product_id, of(line))).collect();
         let left = |line: &SoldLine<'a>| {
             let back = returned.get_mut(line.product_id).map_or(0, |units| {
                 let taken = line.quantity.min(*units);
@@ -637,7 +667,8 @@ impl<'a> Fold<'a> {
         for line in lines {
             let back = kind != LineKind::Sale;
             let delta = if back { line.quantity } else { -line.quantity };
-            let change = line.moved_stock.then(|| self.move_stock(at, line.product_id, line.location_id, delta));
+            let change =
+                line.moved_stock.then(|| self.move_stock(at, line.product_id, line.location_id, delta));
             self.out.order_lines.push(OrderLine {
                 record: at.record,
                 order_id: owner.order,
@@ -690,7 +721,8 @@ impl<'a> Fold<'a> {
     fn finish(self) -> Settled<'a> {
         let mut out = self.out;
         let mut order: Vec<u32> = (0..out.stock.len() as u32).collect();
-        order.sort_unstable_by_key(|&i| (out.stock[i as usize].product_id, out.stock[i as usize].location_id));
+        order
+            .sort_unstable_by_key(|&i| (out.stock[i as usize].product_id, out.stock[i as usize].location_id));
         let mut place = vec![0u32; order.len()];
         for (new, &old) in order.iter().enumerate() {
             place[old as usize] = new as u32;
@@ -703,7 +735,8 @@ impl<'a> Fold<'a> {
         out.months.sort_unstable_by_key(|(key, _)| *key);
         out.users = self.users.into_iter().collect();
         out.users.sort_unstable_by_key(|(key, _)| *key);
-        out.statuses = self.changed_statuses.into_iter().map(|((source, id), status)| (source, id, status)).collect();
+        out.statuses =
+            self.changed_statuses.into_iter().map(|((source, id), status)| (source, id, status)).collect();
         out.statuses.sort_unstable_by_key(|&(source, id, _)| (source.topic(), id));
         out
     }
@@ -725,7 +758,8 @@ fn refuse<T>(reason: Reason, detail: String) -> Result<T, Refusal> {
 }
 
 fn product<'c>(catalogue: &'c Catalogue, i: usize, product_id: &str) -> Result<&'c crate::Product, Refusal> {
-    let unknown = || (Reason::UnknownProduct, format!("items[{i}].product_id {product_id} is not in the catalogue"));
+    let unknown =
+        || (Reason::UnknownProduct, format!("items[{i}].product_id {product_id} is not in the catalogue"));
     catalogue.products.get(product_id).ok_or_else(unknown)
 }
 

@@ -19,4 +19,4 @@ pub use catalogue::{Catalogue, Product, ProductKind};
 pub use event::{Body, Event, Source};
 pub use money::Money;
 pub use reason::{Reason, Reject};
-pub use stock::{StockStatus};
+pub use stock::StockStatus;

@@ -51,7 +51,8 @@ mod tests {
     fn the_status_follows_quantity_and_reorder_point() {
         let of = StockStatus::of;
         assert_eq!(
-            [of(-1, None), of(0, Some(5)), of(5, Some(5)), of(6, Some(5)), of(1, None)].map(StockStatus::as_str),
+            [of(-1, None), of(0, Some(5)), of(5, Some(5)), of(6, Some(5)), of(1, None)]
+                .map(StockStatus::as_str),
             ["oversold", "out", "low", "in_stock", "in_stock"]
         );
     }

@@ -51,7 +51,8 @@ impl Records {
         self.bytes += key.as_ref().map_or(0, Vec::len) + value.as_ref().map_or(0, Vec::len);
         let decoded = decode(source, value.as_deref(), rules);
         // Headers matter to the dead-letter queue only; an event that is rejected later has them, too.
-        let headers = headers(message).into_iter().map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)));
+        let headers =
+            headers(message).into_iter().map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)));
         let headers = headers.collect();
         self.raw.push(RawRecord { offset: message.offset(), key, value, headers });
         self.decoded.push(fold::Record { source, partition: message.partition(), decoded });
@@ -114,7 +115,8 @@ impl Records {
     /// Rejects a record that the database would not take.
     pub fn refuse(&mut self, at: usize, detail: &str) {
         if let Some(record) = self.decoded.get_mut(at) {
-            let event_id = record.decoded.as_ref().map_or_else(|reject| reject.event_id, |event| Some(event.event_id));
+            let event_id =
+                record.decoded.as_ref().map_or_else(|reject| reject.event_id, |event| Some(event.event_id));
             record.decoded = Err(Reject::new(Reason::RefusedByDatabase, detail, event_id));
         }
     }

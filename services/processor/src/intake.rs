@@ -87,9 +87,15 @@ impl ConsumerContext for Group {
     /// Assigned partitions are only noted: they are assigned once, with their offsets, when those are known. Revoked or
     /// lost ones are given up only when nothing of them is in hand any more (rule 2); what does not finish in time is
     /// dropped, and the broker refuses its stamp.
-    fn rebalance(&self, consumer: &BaseConsumer<Self>, event: RDKafkaRespErr, partitions: &mut TopicPartitionList) {
+    fn rebalance(
+        &self,
+        consumer: &BaseConsumer<Self>,
+        event: RDKafkaRespErr,
+        partitions: &mut TopicPartitionList,
+    ) {
         if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
-            *self.assigned() = Some(partitions.elements().iter().filter_map(|e| known(e.topic(), e.partition())).collect());
+            *self.assigned() =
+                Some(partitions.elements().iter().filter_map(|e| known(e.topic(), e.partition())).collect());
             return;
         }
         *self.assigned() = None;
@@ -211,7 +217,9 @@ impl IntakeThread {
     fn follow_group(&mut self) {
         let mut partitions = self.consumer.context().assigned().take();
         let doubted = self.consumer.context().session().clone().filter(|session| !session.is_live());
-        if let Some(session) = doubted.filter(|session| partitions.is_none() && session.wait_idle(Duration::ZERO)) {
+        if let Some(session) =
+            doubted.filter(|session| partitions.is_none() && session.wait_idle(Duration::ZERO))
+        {
             partitions = Some(session.partitions.clone());
         }
         if self.reading.as_ref().is_some_and(|(session, _)| !session.is_live()) {
@@ -236,7 +244,8 @@ impl IntakeThread {
     /// Begins to read where recovery says, unless the session has ended meanwhile.
     fn follow_starts(&mut self) -> anyhow::Result<()> {
         while let Ok(Starts { session, partitions }) = self.starts.try_recv() {
-            let current = self.consumer.context().session().as_ref().is_some_and(|s| Arc::ptr_eq(s, &session));
+            let current =
+                self.consumer.context().session().as_ref().is_some_and(|s| Arc::ptr_eq(s, &session));
             if !session.is_live() || !current {
                 continue;
             }

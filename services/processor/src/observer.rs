@@ -58,7 +58,9 @@ impl Observer {
     /// # Errors
     /// When the broker does not answer.
     pub fn extent(&self, topic: &str, partition: i32) -> anyhow::Result<(i64, i64)> {
-        self.0.fetch_watermarks(topic, partition, PATIENCE).with_context(|| format!("the ends of {topic}/{partition}"))
+        self.0
+            .fetch_watermarks(topic, partition, PATIENCE)
+            .with_context(|| format!("the ends of {topic}/{partition}"))
     }
 
     /// Whether a reader of committed records receives none of `[from, to)`: a producer's transactions leave control records

@@ -151,7 +151,8 @@ impl Worker {
         for topic in [INVENTORY_UPDATES, DLQ] {
             let metadata = producer.client().fetch_metadata(Some(topic), patience)?;
             for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
-                let record: BaseRecord<'_, [u8], [u8]> = BaseRecord::to(topic).partition(partition.id()).payload(b"aborted");
+                let record: BaseRecord<'_, [u8], [u8]> =
+                    BaseRecord::to(topic).partition(partition.id()).payload(b"aborted");
                 producer.send(record).map_err(|(error, _)| error)?;
             }
         }
@@ -168,7 +169,10 @@ impl Worker {
         let begun = Instant::now();
         match self.publish(job) {
             Ok(()) => {
-                self.metrics.stage_seconds.with_label_values(&["publish"]).observe(begun.elapsed().as_secs_f64());
+                self.metrics
+                    .stage_seconds
+                    .with_label_values(&["publish"])
+                    .observe(begun.elapsed().as_secs_f64());
                 self.note_published(job);
             }
             Err(error) => {
@@ -200,7 +204,9 @@ impl Worker {
             bail!("the partitions were taken away");
         }
         let offsets = offsets(&job.offsets)?;
-        producer.send_offsets_to_transaction(&offsets, &session.stamp, left(deadline)?).context("send_offsets")?;
+        producer
+            .send_offsets_to_transaction(&offsets, &session.stamp, left(deadline)?)
+            .context("send_offsets")?;
         if !session.is_live() {
             bail!("the partitions were taken away");
         }
@@ -267,14 +273,17 @@ const DLQ_OVERHEAD: usize = 4096;
 
 /// A rejected record for `dlq`. One that is larger than the topic takes (it came in compressed) is cut, and says so.
 fn dead_letter<'a>(output: &Output, letter: &'a DeadLetter, max_bytes: usize) -> BaseRecord<'a, [u8], [u8]> {
-    let headers: usize = letter.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 16).sum();
+    let headers: usize =
+        letter.headers.iter().map(|(name, value)| name.len() + value.as_ref().map_or(0, Vec::len) + 16).sum();
     let room = max_bytes.saturating_sub(DLQ_OVERHEAD);
     let key = letter.key.as_deref().filter(|key| key.len() + headers <= room);
     let room = room.saturating_sub(key.map_or(0, <[u8]>::len));
     let keep_headers = headers <= room;
     let room = room.saturating_sub(if keep_headers { headers } else { 0 });
     let value = letter.value.as_deref().map(|value| &value[..value.len().min(room)]);
-    let cut = !keep_headers || key.is_none() != letter.key.is_none() || value.map(<[u8]>::len) != letter.value.as_ref().map(Vec::len);
+    let cut = !keep_headers
+        || key.is_none() != letter.key.is_none()
+        || value.map(<[u8]>::len) != letter.value.as_ref().map(Vec::len);
 
     let mut list = OwnedHeaders::new_with_capacity(letter.headers.len() + 9);
     for (name, value) in letter.headers.iter().filter(|_| keep_headers) {
@@ -332,7 +341,10 @@ impl ProducerContext for Deliveries {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         if let Err((error, _)) = result {
-            self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| error.to_string());
+            self.failed
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .get_or_insert_with(|| error.to_string());
         }
     }
 }

@@ -86,14 +86,19 @@ pub async fn recover(
 }
 
 /// K of every partition, each one's error checked, and what its log holds.
-async fn read_logs(session: &Session, consumer: &Arc<GroupConsumer>) -> anyhow::Result<BTreeMap<Partition, Log>> {
+async fn read_logs(
+    session: &Session,
+    consumer: &Arc<GroupConsumer>,
+) -> anyhow::Result<BTreeMap<Partition, Log>> {
     let (partitions, consumer) = (session.partitions.clone(), Arc::clone(consumer));
     let read = move || {
         let committed = committed(&*consumer, &partitions)?;
         let mut logs = BTreeMap::new();
         for (partition, committed) in partitions.into_iter().zip(committed) {
             let (topic, number) = (partition.0.topic(), partition.1);
-            let (low, high) = consumer.fetch_watermarks(topic, number, PATIENCE).with_context(|| format!("{topic}/{number}"))?;
+            let (low, high) = consumer
+                .fetch_watermarks(topic, number, PATIENCE)
+                .with_context(|| format!("{topic}/{number}"))?;
             logs.insert(partition, Log { committed, low, high });
         }
         Ok(logs)
@@ -116,7 +121,9 @@ pub fn committed<C: rdkafka::consumer::ConsumerContext>(
     }
     let answer = consumer.committed_offsets(list, PATIENCE).context("reading the committed offsets")?;
     let of = |(source, partition): &Partition| {
-        let element = answer.find_partition(source.topic(), *partition).context("a partition is missing in the answer")?;
+        let element = answer
+            .find_partition(source.topic(), *partition)
+            .context("a partition is missing in the answer")?;
         element.error().with_context(|| format!("committed offset of {source}/{partition}"))?;
         match element.offset() {
             Offset::Offset(offset) => Ok(Some(offset)),
@@ -133,7 +140,9 @@ fn settle((source, number): Partition, log: Log, position: &Position) -> Result<
         (Some(committed), _) => committed,
         (None, None) => position.start_offset,
         (None, Some(hint)) => {
-            return Err(format!("{name}: the group's committed offset is gone, though records below {hint} were published"));
+            return Err(format!(
+                "{name}: the group's committed offset is gone, though records below {hint} were published"
+            ));
         }
     };
     if published > next {
@@ -142,10 +151,16 @@ fn settle((source, number): Partition, log: Log, position: &Position) -> Result<
         ));
     }
     if log.high < next {
-        return Err(format!("{name}: the log ends at {}, below the {next} that was read: it lost records", log.high));
+        return Err(format!(
+            "{name}: the log ends at {}, below the {next} that was read: it lost records",
+            log.high
+        ));
     }
     if log.low > next {
-        return Err(format!("{name}: the log starts at {}, and records from {next} on were never read: they are gone", log.low));
+        return Err(format!(
+            "{name}: the log starts at {}, and records from {next} on were never read: they are gone",
+            log.low
+        ));
     }
     if published < next && published < position.log_floor {
         return Err(format!(
@@ -195,7 +210,9 @@ fn start(log: Log, position: &Position) -> Start {
 /// [`RecoveryError::Stop`] when it has.
 pub async fn still_sound(writer: &Writer, published: &BTreeMap<Partition, i64>) -> Result<(), RecoveryError> {
     for (partition, position) in writer.positions(published).await? {
-        if let Some(published) = published.get(&partition).filter(|published| **published > position.next_offset) {
+        if let Some(published) =
+            published.get(&partition).filter(|published| **published > position.next_offset)
+        {
             let (source, number) = partition;
             return Err(RecoveryError::Stop(format!(
                 "{source}/{number}: {published} is published, the database only has {} as applied: it has lost commits",

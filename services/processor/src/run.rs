@@ -64,7 +64,11 @@ pub struct Summary {
 ///
 /// # Errors
 /// When going on would break a promise, or when there is nothing to connect to by configuration.
-pub async fn run(config: &Config, options: RunOptions, shutdown: CancellationToken) -> anyhow::Result<Summary> {
+pub async fn run(
+    config: &Config,
+    options: RunOptions,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Summary> {
     let mut processor = Processor::start(config, &options, shutdown.child_token())?;
     let (consumer, shutdown) = (&processor.intake.consumer, processor.shutdown.clone());
     let begun = processor.begun.clone();
@@ -96,7 +100,11 @@ struct Processor {
 }
 
 impl Processor {
-    fn start(config: &Config, options: &RunOptions, shutdown: CancellationToken) -> anyhow::Result<Processor> {
+    fn start(
+        config: &Config,
+        options: &RunOptions,
+        shutdown: CancellationToken,
+    ) -> anyhow::Result<Processor> {
         config.kafka_brokers()?;
         let metrics = Arc::new(Metrics::register(&options.registry)?);
         let limits = publisher::Limits {
@@ -106,13 +114,17 @@ impl Processor {
         let settings = config.clone();
         let client = move |transactional_id: &str| clients::producer(&settings, transactional_id);
         let publisher = Publisher::start(client, limits, Arc::clone(&metrics))?;
-        let patience = Patience { revoke: config.kafka.transaction_timeout, shutdown: config.processor.shutdown_deadline };
+        let patience = Patience {
+            revoke: config.kafka.transaction_timeout,
+            shutdown: config.processor.shutdown_deadline,
+        };
         let batches = BatchLimits {
             records: config.processor.batch_max_records,
             bytes: config.processor.batch_max_bytes,
             linger: config.processor.batch_linger,
         };
-        let intake = intake::start(&clients::consumer(config), patience, rules(config), batches, shutdown.clone())?;
+        let intake =
+            intake::start(&clients::consumer(config), patience, rules(config), batches, shutdown.clone())?;
         let writer = WriterOptions {
             url: config.database_url()?,
             timezone: config.business.timezone,
@@ -161,7 +173,8 @@ impl Processor {
     /// Rule 5: what is published must still be applied.
     async fn look_around(&mut self) -> anyhow::Result<()> {
         let published = self.published();
-        let at: BTreeMap<Partition, i64> = published.into_iter().map(|(partition, (offset, _))| (partition, offset)).collect();
+        let at: BTreeMap<Partition, i64> =
+            published.into_iter().map(|(partition, (offset, _))| (partition, offset)).collect();
         match (at.is_empty(), self.database.connected()) {
             (false, Some(writer)) => match recovery::still_sound(writer, &at).await {
                 Err(RecoveryError::Stop(reason)) => bail!(reason),
@@ -183,7 +196,9 @@ impl Processor {
         let mut backoff = Backoff::default();
         while session.is_live() && !self.shutdown.is_cancelled() {
             let recovered = match self.database.writer().await {
-                Ok(writer) => recovery::recover(session, &self.intake.consumer, writer, &self.publisher).await,
+                Ok(writer) => {
+                    recovery::recover(session, &self.intake.consumer, writer, &self.publisher).await
+                }
                 Err(error) => Err(error.into()),
             };
             match recovered {
@@ -272,7 +287,8 @@ impl Processor {
 
     fn count(&mut self, counts: &Counts) {
         self.metrics.count(counts);
-        let (applied, duplicates) = (counts.applied.values().sum::<u64>(), counts.duplicates.values().sum::<u64>());
+        let (applied, duplicates) =
+            (counts.applied.values().sum::<u64>(), counts.duplicates.values().sum::<u64>());
         self.summary.applied += applied;
         self.summary.duplicates += duplicates;
         self.summary.consumed += applied + duplicates + counts.rejected.values().sum::<u64>();

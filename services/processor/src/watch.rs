@@ -28,11 +28,7 @@ pub async fn watch(
     shutdown: CancellationToken,
 ) {
     let mut lags = Lags { observer, consumer, metrics: Arc::clone(&metrics), seen: BTreeMap::new() };
-    loop {
-        tokio::select! {
-            () = shutdown.cancelled() => return,
-            () = tokio::time::sleep(EVERY) => {}
-        }
+    while !shutdown.is_cancelled() {
         let looked = tokio::task::spawn_blocking(move || {
             let lag = lags.look();
             (lags, lag)
@@ -52,9 +48,20 @@ pub async fn watch(
                 }
                 let stuck = metrics.seconds_since_progress();
                 let moving = stuck < STUCK_AFTER_SECONDS;
-                health.set("progress", if moving { Ok(()) } else { Err("records wait, and none has moved for a minute".to_owned()) });
+                health.set(
+                    "progress",
+                    if moving {
+                        Ok(())
+                    } else {
+                        Err("records wait, and none has moved for a minute".to_owned())
+                    },
+                );
             }
             Err(error) => health.set("kafka", Err(format!("{error:#}"))),
+        }
+        tokio::select! {
+            () = shutdown.cancelled() => return,
+            () = tokio::time::sleep(EVERY) => {}
         }
     }
 }
@@ -70,18 +77,27 @@ struct Lags {
 impl Lags {
     /// Sets the gauges of the partitions that this processor owns; the sum of their lags.
     fn look(&mut self) -> anyhow::Result<i64> {
+        for source in Source::ALL {
+            // A group of no topics has nothing to do, and would look like one that is done.
+            self.observer.partitions(source.topic())?;
+        }
         let assigned = self.consumer.assignment()?;
         let of = |(topic, partition)| Some((Source::from_topic(topic)?, partition));
-        let owned: Vec<Partition> = assigned.elements().iter().filter_map(|e| of((e.topic(), e.partition()))).collect();
+        let owned: Vec<Partition> =
+            assigned.elements().iter().filter_map(|e| of((e.topic(), e.partition()))).collect();
         self.metrics.lag.reset();
         self.metrics.partitions.set(owned.len() as i64);
+        if owned.is_empty() {
+            return Ok(0);
+        }
         let mut sum = 0;
         for (partition, at) in owned.iter().zip(committed(&*self.consumer, &owned)?) {
             let (topic, number) = (partition.0.topic(), partition.1);
             let (low, high) = self.observer.extent(topic, number)?;
             let at = at.unwrap_or(low);
             let stands_still = self.seen.insert(*partition, at) == Some(at);
-            let idle = at >= high || (stands_still && self.observer.nothing_readable(topic, number, at, high)?);
+            let idle =
+                at >= high || (stands_still && self.observer.nothing_readable(topic, number, at, high)?);
             let lag = if idle { 0 } else { high - at };
             self.metrics.lag.with_label_values(&[topic, &number.to_string()]).set(lag);
             sum += lag;

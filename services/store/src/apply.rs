@@ -108,7 +108,9 @@ impl Writer {
                 return Err(StoreError::Doubtful("see the log for its text".to_owned()));
             }
             Ok(_) => self.look_up_orders = self.look_up_orders.saturating_sub(1),
-            Err(StoreError::Contended(text)) if text.contains("order_headers_pkey") => self.look_up_orders = 100,
+            Err(StoreError::Contended(text)) if text.contains("order_headers_pkey") => {
+                self.look_up_orders = 100;
+            }
             Err(_) => {}
         }
         if applied.is_err() && !self.client.is_closed() {
@@ -139,7 +141,8 @@ impl Writer {
         let finals = written.write_facts(self).await?;
         let after = settled.running(&finals);
         // COMMIT goes out in the same flight: should anything before it fail, the server makes it a rollback.
-        try_join(written.write_lines(self, &after), async { Ok(self.client.batch_execute("COMMIT").await?) }).await?;
+        try_join(written.write_lines(self, &after), async { Ok(self.client.batch_execute("COMMIT").await?) })
+            .await?;
 
         let counts = count(batch, &settled, &after);
         let outputs = outputs::of_batch(batch, &written, &after)?;
@@ -152,7 +155,8 @@ impl Writer {
         batch: Batch<'_>,
     ) -> Result<(Orders, FxHashSet<Uuid>, Option<DateTime<Utc>>), StoreError> {
         let ids = sorted_event_ids(batch.decoded);
-        let wanted = lookups::Wanted::of(batch.decoded, self.options.reject_uncovered || self.look_up_orders > 0);
+        let wanted =
+            lookups::Wanted::of(batch.decoded, self.options.reject_uncovered || self.look_up_orders > 0);
         let this = &*self;
         let begin = async { Ok(this.client.batch_execute("BEGIN").await?) };
         let fence = this.lock_progress(batch.spans);
@@ -173,17 +177,26 @@ impl Writer {
     }
 
     /// Locks the batch's progress rows and checks that each is where the batch begins: a late writer gets no further.
-    async fn lock_progress(&self, spans: &BTreeMap<Partition, Span>) -> Result<Option<DateTime<Utc>>, StoreError> {
+    async fn lock_progress(
+        &self,
+        spans: &BTreeMap<Partition, Span>,
+    ) -> Result<Option<DateTime<Utc>>, StoreError> {
         let topics: Vec<&str> = spans.keys().map(|(source, _)| source.topic()).collect();
         let partitions: Vec<i32> = spans.keys().map(|(_, partition)| *partition).collect();
         let rows = self.client.query(&self.sql.lock_progress, &[&topics, &partitions]).await?;
         if rows.len() != spans.len() {
-            return Err(StoreError::Stop(format!("{} progress rows are there of {}", rows.len(), spans.len())));
+            return Err(StoreError::Stop(format!(
+                "{} progress rows are there of {}",
+                rows.len(),
+                spans.len()
+            )));
         }
         let mut latest = None;
         for row in rows {
-            let (topic, partition, found): (String, i32, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let expected = Source::from_topic(&topic).and_then(|s| spans.get(&(s, partition))).map(|s| s.expected);
+            let (topic, partition, found): (String, i32, i64) =
+                (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let expected =
+                Source::from_topic(&topic).and_then(|s| spans.get(&(s, partition))).map(|s| s.expected);
             if expected != Some(found) {
                 return Err(StoreError::Fenced { topic, partition, expected: expected.unwrap_or(-1), found });
             }
@@ -195,7 +208,8 @@ impl Writer {
 
 /// The batch's event_ids, each once, ascending.
 fn sorted_event_ids(decoded: &[fold::Record]) -> Vec<Uuid> {
-    let mut ids: Vec<Uuid> = decoded.iter().filter_map(|r| r.decoded.as_ref().ok()).map(|e| e.event_id).collect();
+    let mut ids: Vec<Uuid> =
+        decoded.iter().filter_map(|r| r.decoded.as_ref().ok()).map(|e| e.event_id).collect();
     ids.sort_unstable();
     ids.dedup();
     ids
@@ -207,11 +221,13 @@ fn count(batch: Batch<'_>, settled: &Settled<'_>, after: &[fold::After]) -> Coun
         match fate {
             Fate::Applied => *counts.applied.entry(record.source).or_default() += 1,
             Fate::Duplicate => *counts.duplicates.entry(record.source).or_default() += 1,
-            Fate::Rejected(reject) => *counts.rejected.entry((record.source, reject.reason)).or_default() += 1,
+            Fate::Rejected(reject) => {
+                *counts.rejected.entry((record.source, reject.reason)).or_default() += 1;
+            }
         }
     }
-    let falls = settled.changes.iter().zip(after).filter(|(c, a)| a.quantity < 0 && a.quantity - c.delta >= 0);
+    let falls =
+        settled.changes.iter().zip(after).filter(|(c, a)| a.quantity < 0 && a.quantity - c.delta >= 0);
     counts.oversold = falls.count() as u64;
     counts
 }
-

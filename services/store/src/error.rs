@@ -7,7 +7,9 @@ use tokio_postgres::error::{DbError, SqlState};
 pub enum StoreError {
     /// The progress is not where this processor believes it to be: another one owns the partition, or a COMMIT whose
     /// answer was lost went through. Drop the batch and read the positions again.
-    #[error("the progress of {topic}/{partition} is at {found}, not at {expected}: this processor's view is out of date")]
+    #[error(
+        "the progress of {topic}/{partition} is at {found}, not at {expected}: this processor's view is out of date"
+    )]
     Fenced {
         /// The topic.
         topic: String,

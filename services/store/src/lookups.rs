@@ -78,7 +78,9 @@ pub(crate) struct Orders {
 impl Orders {
     pub(crate) fn of(answers: Vec<(Source, Vec<Row>)>) -> Result<Orders, StoreError> {
         let mut orders = Orders::default();
-        for (source, row) in answers.iter().flat_map(|(source, rows)| rows.iter().map(move |row| (*source, row))) {
+        for (source, row) in
+            answers.iter().flat_map(|(source, rows)| rows.iter().map(move |row| (*source, row)))
+        {
             let status: &str = row.try_get(1)?;
             let order = KnownOrder {
                 status: OrderStatus::from_name(status).unwrap_or(OrderStatus::Placed),
@@ -100,8 +102,12 @@ impl Orders {
         let with_lines = decoded.iter().filter_map(fold::references).filter(|(_, lines)| *lines);
         for query in by_source(with_lines.map(|(key, _)| key), false) {
             let (topic, ids) = (query.source.topic(), &query.ids);
-            let lines = async { Ok::<_, StoreError>(writer.client.query(&writer.sql.order_lines, &[&topic, ids]).await?) };
-            let returns = async { Ok::<_, StoreError>(writer.client.query(&writer.sql.returns_of, &[&topic, ids]).await?) };
+            let lines = async {
+                Ok::<_, StoreError>(writer.client.query(&writer.sql.order_lines, &[&topic, ids]).await?)
+            };
+            let returns = async {
+                Ok::<_, StoreError>(writer.client.query(&writer.sql.returns_of, &[&topic, ids]).await?)
+            };
             let (lines, returns) = try_join(lines, returns).await?;
             for row in &lines {
                 self.add_line(query.source, row)?;
@@ -124,7 +130,8 @@ impl Orders {
             }
             "sale" => {
                 let Some(order) = self.known.get_mut(&(source, order_id)) else { return Ok(()) };
-                let price = i64::try_from(row.try_get::<_, Numeric>(5)?.0).map_err(|e| StoreError::Stop(e.to_string()))?;
+                let price = i64::try_from(row.try_get::<_, Numeric>(5)?.0)
+                    .map_err(|e| StoreError::Stop(e.to_string()))?;
                 order.lines.push(KnownLine {
                     line_no: row.try_get(1)?,
                     product_id,
@@ -161,7 +168,11 @@ pub(crate) async fn lock_stock(
     writer.client.execute(&writer.sql.create_stock, &[&products, &locations, &batch.now]).await?;
     let locked = writer.client.query(&writer.sql.lock_stock, &[&products, &locations]).await?;
     if locked.len() != products.len() {
-        return Err(StoreError::Lost(format!("{} stock rows were locked of {}", locked.len(), products.len())));
+        return Err(StoreError::Lost(format!(
+            "{} stock rows were locked of {}",
+            locked.len(),
+            products.len()
+        )));
     }
     let stock = locked.iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), row.try_get(2)?)));
     stock.collect::<Result<_, tokio_postgres::Error>>().map_err(StoreError::from)
@@ -171,9 +182,15 @@ pub(crate) async fn lock_stock(
 fn touched(record: &fold::Record) -> Vec<(&str, &str)> {
     let Ok(event) = &record.decoded else { return Vec::new() };
     match &event.body {
-        Body::Sold(sale) => sale.items.iter().map(|i| (i.product_id.as_str(), sale.location_id.as_str())).collect(),
-        Body::Returned(back) => back.items.iter().map(|i| (i.product_id.as_str(), back.location_id.as_str())).collect(),
-        Body::Restocked(r) => r.items.iter().map(|i| (i.product_id.as_str(), r.location_id.as_str())).collect(),
+        Body::Sold(sale) => {
+            sale.items.iter().map(|i| (i.product_id.as_str(), sale.location_id.as_str())).collect()
+        }
+        Body::Returned(back) => {
+            back.items.iter().map(|i| (i.product_id.as_str(), back.location_id.as_str())).collect()
+        }
+        Body::Restocked(r) => {
+            r.items.iter().map(|i| (i.product_id.as_str(), r.location_id.as_str())).collect()
+        }
         Body::Progressed { .. } | Body::Cancelled { .. } => Vec::new(),
     }
 }

@@ -46,12 +46,16 @@ impl ToSql for Numeric {
 
 impl<'a> FromSql<'a> for Numeric {
     fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Numeric, Box<dyn Error + Sync + Send>> {
-        let word = |at: usize| raw.get(at..at + 2).map(|b| i16::from_be_bytes([b[0], b[1]])).ok_or("a numeric cut short");
+        let word = |at: usize| {
+            raw.get(at..at + 2).map(|b| i16::from_be_bytes([b[0], b[1]])).ok_or("a numeric cut short")
+        };
         let (count, weight, sign) = (word(0)?, i32::from(word(2)?), word(4)?);
         let mut value: i128 = 0;
         for i in 0..i32::from(count) {
-            let power = u32::try_from(weight + 1 - i).map_err(|_| "a numeric with more than four decimals")?;
-            value += i128::from(word(8 + 2 * i as usize)?) * 10_000i128.checked_pow(power).ok_or("a numeric too large")?;
+            let power =
+                u32::try_from(weight + 1 - i).map_err(|_| "a numeric with more than four decimals")?;
+            value += i128::from(word(8 + 2 * i as usize)?)
+                * 10_000i128.checked_pow(power).ok_or("a numeric too large")?;
         }
         match sign {
             0 => Ok(Numeric(value)),

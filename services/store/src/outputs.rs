@@ -53,7 +53,11 @@ pub struct DeadLetter {
 }
 
 /// The outputs of a settled batch, in the order of its records.
-pub(crate) fn of_batch(batch: Batch<'_>, written: &Written<'_>, after: &[After]) -> Result<Vec<Output>, StoreError> {
+pub(crate) fn of_batch(
+    batch: Batch<'_>,
+    written: &Written<'_>,
+    after: &[After],
+) -> Result<Vec<Output>, StoreError> {
     let settled = written.settled;
     let mut outputs = Vec::with_capacity(settled.changes.len());
     let mut changes = settled.changes.iter().zip(after).peekable();
@@ -90,7 +94,10 @@ pub(crate) fn of_batch(batch: Batch<'_>, written: &Written<'_>, after: &[After])
 }
 
 fn update(origin: Coordinates, update: InventoryUpdate<'_>) -> Output {
-    Output { origin, body: OutputBody::Update { value: update.to_json(), key: update.product_id.into_owned() } }
+    Output {
+        origin,
+        body: OutputBody::Update { value: update.to_json(), key: update.product_id.into_owned() },
+    }
 }
 
 const UPDATES: &str = "SELECT DISTINCT ON (\"offset\", version, product_id, location_id)
@@ -116,8 +123,10 @@ impl Writer {
     ) -> Result<Vec<Output>, StoreError> {
         let since = since.unwrap_or(DateTime::<Utc>::UNIX_EPOCH);
         let topic = source.topic();
-        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] = [&topic, &partition, &from, &to, &since];
-        let table = if source == stocktide_domain::Source::SupplierRestocks { "restock_lines" } else { "orders" };
+        let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
+            [&topic, &partition, &from, &to, &since];
+        let table =
+            if source == stocktide_domain::Source::SupplierRestocks { "restock_lines" } else { "orders" };
         let mut outputs = Vec::new();
         for row in self.client.query(&UPDATES.replace("{table}", table), &params).await? {
             let origin = Coordinates { topic, partition, offset: row.try_get(0)? };

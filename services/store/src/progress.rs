@@ -28,7 +28,10 @@ pub struct Position {
 
 impl Writer {
     /// The positions of some partitions. One that was never read begins at the log's start as given.
-    pub async fn positions(&self, starts: &BTreeMap<Partition, i64>) -> Result<BTreeMap<Partition, Position>, StoreError> {
+    pub async fn positions(
+        &self,
+        starts: &BTreeMap<Partition, i64>,
+    ) -> Result<BTreeMap<Partition, Position>, StoreError> {
         let topics: Vec<&str> = starts.keys().map(|(source, _)| source.topic()).collect();
         let partitions: Vec<i32> = starts.keys().map(|(_, partition)| *partition).collect();
         let offsets: Vec<i64> = starts.values().copied().collect();
@@ -63,7 +66,10 @@ impl Writer {
     }
 
     /// Writes the hint of what is published: for a processor that ends, so that the next one need not search far.
-    pub async fn note_published(&self, published: &BTreeMap<Partition, (i64, DateTime<Utc>)>) -> Result<(), StoreError> {
+    pub async fn note_published(
+        &self,
+        published: &BTreeMap<Partition, (i64, DateTime<Utc>)>,
+    ) -> Result<(), StoreError> {
         let topics: Vec<&str> = published.keys().map(|(source, _)| source.topic()).collect();
         let partitions: Vec<i32> = published.keys().map(|(_, partition)| *partition).collect();
         let (offsets, times): (Vec<i64>, Vec<DateTime<Utc>>) = published.values().copied().unzip();
@@ -78,7 +84,8 @@ impl Writer {
 
     /// Makes the log's partitions of this month and the next, so that no row has to fall into the default one.
     pub async fn prepare_log(&self, now: DateTime<Utc>) -> Result<(), StoreError> {
-        let sql = "SELECT ensure_events_log_partition($1), ensure_events_log_partition($1 + interval '1 month')";
+        let sql =
+            "SELECT ensure_events_log_partition($1), ensure_events_log_partition($1 + interval '1 month')";
         self.client.execute(sql, &[&now]).await?;
         Ok(())
     }

@@ -42,7 +42,8 @@ impl<'a> Written<'a> {
     pub(crate) async fn write_lines(&self, writer: &Writer, after: &[After]) -> Result<(), StoreError> {
         let Writer { client, sql, .. } = writer;
         let (orders, restocks) = (self.order_lines(after)?, self.restock_lines(after)?);
-        let lines = try_join(orders.send(client, &sql.copy_orders), restocks.send(client, &sql.copy_restocks));
+        let lines =
+            try_join(orders.send(client, &sql.copy_orders), restocks.send(client, &sql.copy_restocks));
         try_join(lines, self.advance(writer)).await?;
         Ok(())
     }
@@ -94,8 +95,10 @@ impl<'a> Written<'a> {
     }
 
     fn applied(&self) -> Result<CopyRows, StoreError> {
-        let applied = self.batch.decoded.iter().zip(&self.settled.fates).filter(|(_, fate)| **fate == Fate::Applied);
-        let mut ids: Vec<_> = applied.filter_map(|(r, _)| r.decoded.as_ref().ok()).map(|event| event.event_id).collect();
+        let applied =
+            self.batch.decoded.iter().zip(&self.settled.fates).filter(|(_, fate)| **fate == Fate::Applied);
+        let mut ids: Vec<_> =
+            applied.filter_map(|(r, _)| r.decoded.as_ref().ok()).map(|event| event.event_id).collect();
         ids.sort_unstable();
         let mut rows = CopyRows::with_capacity(ids.len() * 22);
         for id in ids {
@@ -200,9 +203,11 @@ impl<'a> Written<'a> {
     pub(crate) fn coordinates(&self, record: u32) -> Result<Coordinates, StoreError> {
         let at = record as usize;
         match (self.batch.decoded.get(at), self.batch.raw.get(at)) {
-            (Some(decoded), Some(raw)) => {
-                Ok(Coordinates { topic: decoded.source.topic(), partition: decoded.partition, offset: raw.offset })
-            }
+            (Some(decoded), Some(raw)) => Ok(Coordinates {
+                topic: decoded.source.topic(),
+                partition: decoded.partition,
+                offset: raw.offset,
+            }),
             _ => Err(StoreError::Lost(format!("record {record} is not in the batch"))),
         }
     }
@@ -227,7 +232,9 @@ impl<'a> Written<'a> {
         let months: Vec<NaiveDate> = rows.iter().map(|((month, ..), _)| *month).collect();
         let topics: Vec<&str> = rows.iter().map(|((_, source, _), _)| source.topic()).collect();
         let partitions: Vec<i32> = rows.iter().map(|((.., partition), _)| *partition).collect();
-        let count = |of: fn(&stocktide_domain::fold::MonthDelta) -> i64| rows.iter().map(|(_, d)| of(d)).collect::<Vec<_>>();
+        let count = |of: fn(&stocktide_domain::fold::MonthDelta) -> i64| {
+            rows.iter().map(|(_, d)| of(d)).collect::<Vec<_>>()
+        };
         let money = |of: fn(&stocktide_domain::fold::MonthDelta) -> i128| {
             rows.iter().map(|(_, d)| Numeric(of(d))).collect::<Vec<_>>()
         };
@@ -260,7 +267,9 @@ impl<'a> Written<'a> {
             return Ok(());
         }
         let users: Vec<&str> = rows.iter().map(|(user, _)| *user).collect();
-        let count = |of: fn(&stocktide_domain::fold::UserDelta) -> i64| rows.iter().map(|(_, d)| of(d)).collect::<Vec<_>>();
+        let count = |of: fn(&stocktide_domain::fold::UserDelta) -> i64| {
+            rows.iter().map(|(_, d)| of(d)).collect::<Vec<_>>()
+        };
         let money = |of: fn(&stocktide_domain::fold::UserDelta) -> i128| {
             rows.iter().map(|(_, d)| Numeric(of(d))).collect::<Vec<_>>()
         };
@@ -330,8 +339,10 @@ impl<'a> Written<'a> {
         let next: Vec<i64> = spans.values().map(|s| s.next).collect();
         let last: Vec<i64> = spans.values().map(|s| s.last_offset).collect();
         let digests: Vec<&[u8]> = spans.values().map(|s| s.last_digest.as_slice()).collect();
-        let published: Vec<Option<i64>> = spans.values().map(|s| s.published.map(|(offset, _)| offset)).collect();
-        let published_at: Vec<Option<DateTime<Utc>>> = spans.values().map(|s| s.published.map(|(_, at)| at)).collect();
+        let published: Vec<Option<i64>> =
+            spans.values().map(|s| s.published.map(|(offset, _)| offset)).collect();
+        let published_at: Vec<Option<DateTime<Utc>>> =
+            spans.values().map(|s| s.published.map(|(_, at)| at)).collect();
         let touched = writer
             .client
             .execute(

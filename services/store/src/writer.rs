@@ -133,8 +133,10 @@ impl Writer {
     /// [`StoreError::Unavailable`] where trying again may help, [`StoreError::Stop`] where it does not: PostgreSQL 18.0
     /// or 18.1 (they lose updates), `synchronous_commit` off, another installation's timezone.
     pub async fn connect(options: WriterOptions) -> Result<Writer, StoreError> {
-        let mut config: tokio_postgres::Config =
-            options.url.parse().map_err(|e| StoreError::Stop(format!("the database URL is not valid: {e}")))?;
+        let mut config: tokio_postgres::Config = options
+            .url
+            .parse()
+            .map_err(|e| StoreError::Stop(format!("the database URL is not valid: {e}")))?;
         config
             .application_name("stocktide-processor")
             .connect_timeout(Duration::from_secs(5))

@@ -10,9 +10,13 @@ use chrono::{DateTime, TimeDelta, Utc};
 use naive::{LOCATIONS, Model, ModelFate, PRODUCTS};
 use proptest::prelude::*;
 use stocktide_devstack::{Stack, StackOptions};
-use stocktide_domain::event::{Body, Event, Item, OrderStatus, Restock, RestockItem, RestockKind, Return, Sale, Source};
+use stocktide_domain::event::{
+    Body, Event, Item, OrderStatus, Restock, RestockItem, RestockKind, Return, Sale, Source,
+};
 use stocktide_domain::{Money, fold};
-use stocktide_store::{Batch, Numeric, Output, OutputBody, Partition, RawRecord, Span, Writer, WriterOptions, migrate};
+use stocktide_store::{
+    Batch, Numeric, Output, OutputBody, Partition, RawRecord, Span, Writer, WriterOptions, migrate,
+};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -36,13 +40,28 @@ fn items() -> impl Strategy<Value = Vec<Item>> {
 }
 
 fn body() -> impl Strategy<Value = (Source, Body)> {
-    let sale = (id("o", 8), proptest::option::of(id("u", 3)), location(), items(), proptest::option::of(0i64..300_000));
+    let sale = (
+        id("o", 8),
+        proptest::option::of(id("u", 3)),
+        location(),
+        items(),
+        proptest::option::of(0i64..300_000),
+    );
     let sale = sale.prop_map(|(order_id, user_id, location_id, items, stated)| {
         let stated_value = stated.map(Money::from_ten_thousandths);
         let (payment_method, shipping_address) = (None, Some("1 High Street".to_owned()));
-        Body::Sold(Sale { order_id, user_id, location_id, payment_method, shipping_address, stated_value, items })
+        Body::Sold(Sale {
+            order_id,
+            user_id,
+            location_id,
+            payment_method,
+            shipping_address,
+            stated_value,
+            items,
+        })
     });
-    let back = (id("o", 8), proptest::option::of(id("o", 8)), proptest::option::of(id("u", 3)), location(), items());
+    let back =
+        (id("o", 8), proptest::option::of(id("o", 8)), proptest::option::of(id("u", 3)), location(), items());
     let back = back.prop_map(|(order_id, original_id, user_id, location_id, items)| {
         Body::Returned(Return { order_id, original_id, user_id, location_id, items })
     });
@@ -56,7 +75,8 @@ fn body() -> impl Strategy<Value = (Source, Body)> {
         quantity,
         unit_cost: Some(Money::from_ten_thousandths(7)),
     });
-    let supplier_id = prop_oneof![8 => Just(Some("acme".to_owned())), 1 => Just(None), 1 => Just(Some("ghost".to_owned()))];
+    let supplier_id =
+        prop_oneof![8 => Just(Some("acme".to_owned())), 1 => Just(None), 1 => Just(Some("ghost".to_owned()))];
     let restock = (id("r", 5), location(), supplier_id, proptest::collection::vec(item, 1..4));
     let restock = restock.prop_map(|(restock_id, location_id, supplier_id, items)| {
         let (kind, note) = (RestockKind::Adjustment, Some("count".to_owned()));
@@ -89,7 +109,8 @@ fn server() -> &'static Server {
     static SERVER: OnceLock<Server> = OnceLock::new();
     SERVER.get_or_init(|| {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let stack = runtime.block_on(Stack::start(StackOptions { kafka: false, ..StackOptions::default() })).unwrap();
+        let stack =
+            runtime.block_on(Stack::start(StackOptions { kafka: false, ..StackOptions::default() })).unwrap();
         Server { runtime, stack }
     })
 }
@@ -139,7 +160,10 @@ async fn apply_all(writer: &mut Writer, records: &[(Source, i32, Event)], sizes:
             let (last_offset, last_digest, published) = (*offset, vec![0; 32], None);
             let expected = positions[&(*source, *partition)];
             *offset += 1;
-            spans.insert((*source, *partition), Span { expected, next: *offset, last_offset, last_digest, published });
+            spans.insert(
+                (*source, *partition),
+                Span { expected, next: *offset, last_offset, last_digest, published },
+            );
         }
         let now: DateTime<Utc> = DateTime::from_timestamp(1_300_000_000 + at as i64, 0).unwrap();
         let batch = Batch { raw: &raw, decoded: &decoded, spans: &spans, now };
@@ -154,17 +178,25 @@ async fn apply_all(writer: &mut Writer, records: &[(Source, i32, Event)], sizes:
 }
 
 async fn compare(client: &Client, model: &Model, fates: &[ModelFate]) {
-    let rows = client.query("SELECT product_id, location_id, quantity_on_hand, version FROM inventory", &[]).await.unwrap();
-    let stock: BTreeMap<(String, String), (i64, i64)> =
-        rows.iter().map(|r| ((r.get(0), r.get(1)), (r.get(2), r.get(3)))).filter(|(_, row)| *row != (0, 0)).collect();
+    let rows = client
+        .query("SELECT product_id, location_id, quantity_on_hand, version FROM inventory", &[])
+        .await
+        .unwrap();
+    let stock: BTreeMap<(String, String), (i64, i64)> = rows
+        .iter()
+        .map(|r| ((r.get(0), r.get(1)), (r.get(2), r.get(3))))
+        .filter(|(_, row)| *row != (0, 0))
+        .collect();
     assert_eq!(stock, model.stock, "stock");
 
-    let rows = client.query("SELECT source, order_id, status, order_value FROM order_headers", &[]).await.unwrap();
+    let rows =
+        client.query("SELECT source, order_id, status, order_value FROM order_headers", &[]).await.unwrap();
     let headers: BTreeMap<(String, String), (String, i64)> =
         rows.iter().map(|r| ((r.get(0), r.get(1)), (r.get(2), r.get::<_, Numeric>(3).0 as i64))).collect();
     assert_eq!(headers, model.headers(), "orders");
 
-    let sql = "SELECT sum(applied)::bigint, sum(duplicates)::bigint, sum(rejected)::bigint FROM partition_progress";
+    let sql =
+        "SELECT sum(applied)::bigint, sum(duplicates)::bigint, sum(rejected)::bigint FROM partition_progress";
     let row = client.query_one(sql, &[]).await.unwrap();
     let counted = |of: fn(&ModelFate) -> bool| fates.iter().filter(|f| of(f)).count() as i64;
     let expected = [
@@ -200,8 +232,15 @@ fn updates(outputs: &[Output]) -> Vec<(String, String, i64, i64, i64)> {
     let update = |output: &Output| match &output.body {
         OutputBody::Update { value, .. } => {
             let v: serde_json::Value = serde_json::from_slice(value).unwrap();
-            let (text, number) = (|k: &str| v[k].as_str().unwrap().to_owned(), |k: &str| v[k].as_i64().unwrap());
-            Some((text("product_id"), text("location_id"), number("delta"), number("quantity_on_hand"), number("version")))
+            let (text, number) =
+                (|k: &str| v[k].as_str().unwrap().to_owned(), |k: &str| v[k].as_i64().unwrap());
+            Some((
+                text("product_id"),
+                text("location_id"),
+                number("delta"),
+                number("quantity_on_hand"),
+                number("version"),
+            ))
         }
         OutputBody::DeadLetter(_) => None,
     };
@@ -240,7 +279,7 @@ proptest! {
             for (partition, position) in writer.positions(&records.iter().map(|(s, p, _)| ((*s, *p), 0)).collect()).await.unwrap() {
                 again.extend(writer.outputs_of(partition, 0, position.next_offset, None).await.unwrap());
             }
-            let key = |o: &Output| format!("{:?}", o);
+            let key = |o: &Output| format!("{o:?}");
             let (mut made, mut remade): (Vec<String>, Vec<String>) = (outputs.iter().map(key).collect(), again.iter().map(key).collect());
             made.sort();
             remade.sort();

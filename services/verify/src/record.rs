@@ -41,7 +41,9 @@ impl<'a> Record<'a> {
             key: self.key.map(Digest::of),
             value: self.value.map(Digest::of),
             header_count: headers.min(self.headers.len()),
-            headers: Digest::of_headers(self.headers.iter().take(headers).map(|(name, value)| (&**name, *value))),
+            headers: Digest::of_headers(
+                self.headers.iter().take(headers).map(|(name, value)| (&**name, *value)),
+            ),
         }
     }
 }

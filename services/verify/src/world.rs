@@ -293,8 +293,11 @@ impl Raw for World {
     fn read(&mut self, topic: &str, spans: &[Span], each: &mut dyn FnMut(&Record<'_>)) -> anyhow::Result<()> {
         for span in spans {
             for kept in self.topics[topic].iter().filter(|kept| (span.from..span.to).contains(&kept.offset)) {
-                let headers =
-                    kept.headers.iter().map(|(name, value)| (name.as_str().into(), value.as_deref())).collect();
+                let headers = kept
+                    .headers
+                    .iter()
+                    .map(|(name, value)| (name.as_str().into(), value.as_deref()))
+                    .collect();
                 let (key, value) = (kept.key.as_deref(), kept.value.as_deref());
                 each(&Record { partition: span.partition, offset: kept.offset, key, value, headers });
             }

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use stocktide_domain::Money;
 use stocktide_domain::event::{Body, Event, Item, OrderStatus, Source};
 use uuid::Uuid;
 
@@ -18,12 +19,14 @@ pub enum ModelFate {
     Rejected(&'static str),
 }
 
+/// line_no, product, location, quantity, price in ten-thousandths
+type Line = (i32, String, String, i64, i64);
+
 #[derive(Debug, Clone)]
 struct Order {
     status: OrderStatus,
     user: Option<String>,
-    /// line_no, product, location, quantity, price
-    lines: Vec<(i32, String, String, i64, i64)>,
+    lines: Vec<Line>,
     value: i64,
 }
 
@@ -90,7 +93,12 @@ impl Model {
                     self.check_cover(&lines)?;
                 }
                 let (units, value) = sums(&lines);
-                let order = Order { status: OrderStatus::Placed, user: sale.user_id.clone(), lines: lines.clone(), value };
+                let order = Order {
+                    status: OrderStatus::Placed,
+                    user: sale.user_id.clone(),
+                    lines: lines.clone(),
+                    value,
+                };
                 self.orders.insert(key, order);
                 self.move_all(&lines, -1);
                 self.totals[0] += 1;
@@ -196,7 +204,7 @@ impl Model {
         (sold - self.returned(key, product)).max(0)
     }
 
-    fn check_cover(&self, lines: &[(i32, String, String, i64, i64)]) -> Result<(), &'static str> {
+    fn check_cover(&self, lines: &[Line]) -> Result<(), &'static str> {
         for line in lines.iter().filter(|l| moves(&l.1)) {
             let wanted: i64 = lines.iter().filter(|l| l.1 == line.1).map(|l| l.3).sum();
             let there = self.stock.get(&(line.1.clone(), line.2.clone())).map_or(0, |row| row.0);
@@ -208,7 +216,7 @@ impl Model {
     }
 
     /// One event moves each of its stock rows once, by the sum of its lines.
-    fn move_all(&mut self, lines: &[(i32, String, String, i64, i64)], sign: i64) {
+    fn move_all(&mut self, lines: &[Line], sign: i64) {
         let mut rows: Vec<((String, String), i64)> = Vec::new();
         for (_, product, location, quantity, _) in lines.iter().filter(|l| moves(&l.1)) {
             let key = (product.clone(), location.clone());
@@ -238,20 +246,16 @@ fn check_location(location: &str) -> Result<(), &'static str> {
     if LOCATIONS.contains(&location) { Ok(()) } else { Err("unknown_location") }
 }
 
-fn price(
-    items: &[Item],
-    location: &str,
-    sold: &[(i32, String, String, i64, i64)],
-) -> Result<Vec<(i32, String, String, i64, i64)>, &'static str> {
+fn price(items: &[Item], location: &str, sold: &[Line]) -> Result<Vec<Line>, &'static str> {
     let line = |(i, item): (usize, &Item)| {
         let listed = PRODUCTS.iter().find(|p| p.0 == item.product_id).ok_or("unknown_product")?.1;
         let sold_at = sold.iter().find(|l| l.1 == item.product_id).map(|l| l.4);
-        let price = item.unit_price.map(|p| p.ten_thousandths()).or(sold_at).unwrap_or(listed);
+        let price = item.unit_price.map(Money::ten_thousandths).or(sold_at).unwrap_or(listed);
         Ok((i as i32 + 1, item.product_id.clone(), location.to_owned(), item.quantity, price))
     };
     items.iter().enumerate().map(line).collect()
 }
 
-fn sums(lines: &[(i32, String, String, i64, i64)]) -> (i64, i64) {
+fn sums(lines: &[Line]) -> (i64, i64) {
     (lines.iter().map(|l| l.3).sum(), lines.iter().map(|l| l.3 * l.4).sum())
 }
