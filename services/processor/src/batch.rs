@@ -120,6 +120,13 @@ impl Records {
             record.decoded = Err(Reject::new(Reason::RefusedByDatabase, detail, event_id));
         }
     }
+
+    /// Whether a part is a single record that [`Records::refuse`] has rejected.
+    pub fn is_refused(&self, part: &Range<usize>) -> bool {
+        let record = self.decoded.get(part.start).filter(|_| part.len() == 1);
+        let reject = record.and_then(|record| record.decoded.as_ref().err());
+        reject.is_some_and(|reject| reject.reason == Reason::RefusedByDatabase)
+    }
 }
 
 /// SHA-256 of a record's value; a tombstone's is that of nothing.

@@ -19,6 +19,8 @@ pub fn consumer(config: &Config) -> ClientConfig {
         .set("session.timeout.ms", config.kafka.session_timeout.as_millis().to_string())
         .set("heartbeat.interval.ms", heartbeat_ms(config))
         .set("max.poll.interval.ms", "300000")
+        // Topics that are made, and partitions that are added, while it runs are seen soon: the default is five minutes.
+        .set("topic.metadata.refresh.interval.ms", "10000")
         .set("check.crcs", "true")
         .set("fetch.message.max.bytes", "4194304")
         .set("queued.max.messages.kbytes", "65536")

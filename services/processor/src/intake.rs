@@ -360,7 +360,9 @@ fn check(error: &KafkaError) -> anyhow::Result<()> {
         _ => false,
     };
     if fatal {
-        anyhow::bail!("an input topic no longer has the records that come next: {error}");
+        anyhow::bail!(
+            "an input topic was recreated or cut, and no longer has the records that come next: {error}"
+        );
     }
     // The client logs brokers that come and go itself, and far too often to repeat.
     tracing::debug!("Kafka: {error}");

@@ -37,7 +37,7 @@ pub struct Job {
 }
 
 /// Up to where each partition is published, and when the batch that ended there was processed.
-pub type Published = Arc<Mutex<BTreeMap<Partition, (i64, DateTime<Utc>)>>>;
+pub type Published = BTreeMap<Partition, (i64, DateTime<Utc>)>;
 
 enum Request {
     Prepare(oneshot::Sender<anyhow::Result<()>>),
@@ -48,7 +48,7 @@ enum Request {
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
     /// Shared with the thread.
-    pub published: Published,
+    published: Arc<Mutex<Published>>,
 }
 
 impl Publisher {
@@ -62,7 +62,7 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Publisher> {
         let (requests, inbox) = mpsc::channel();
-        let published = Published::default();
+        let published = Arc::default();
         let (client, shared) = (Box::new(client), Arc::clone(&published));
         let worker = Worker { client, producer: None, retiring: None, limits, metrics, published: shared };
         std::thread::Builder::new().name("publisher".to_owned()).spawn(move || worker.run(&inbox))?;
@@ -77,6 +77,11 @@ impl Publisher {
         let (answer, ready) = oneshot::channel();
         self.requests.send(Request::Prepare(answer)).ok().context("the publisher has ended")?;
         ready.await.context("the publisher has ended")?
+    }
+
+    /// Up to where this process has published.
+    pub fn published(&self) -> Published {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Hands a batch over. The session bounds how many are in hand.
@@ -104,7 +109,7 @@ struct Worker {
     retiring: Option<String>,
     limits: Limits,
     metrics: Arc<Metrics>,
-    published: Published,
+    published: Arc<Mutex<Published>>,
 }
 
 impl Worker {

@@ -71,6 +71,8 @@ pub async fn recover(
 ) -> Result<BTreeMap<Partition, Start>, RecoveryError> {
     // First of all no older transaction of this process may still be on its way.
     publisher.prepare().await?;
+    // Should K be gone, this tells that something was published (rule 5).
+    writer.note_published(&publisher.published()).await?;
     // Rule 1: K first, then P.
     let logs = read_logs(session, consumer).await?;
     let starts = logs.iter().map(|(partition, log)| (*partition, log.low)).collect();

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
-use chrono::{DateTime, Utc};
 use prometheus::Registry;
 use serde::Serialize;
 use stocktide_domain::decode::{Limits, Rules};
@@ -81,8 +80,9 @@ pub async fn run(
     shutdown.cancel();
     let caught_up = caught_up.await.context("the watch over the lag")?;
     watch.await.context("the watch over the lag")?;
+    let finished = processor.finish().await;
     done?;
-    Ok(Summary { caught_up: caught_up?, ..processor.finish().await? })
+    Ok(Summary { caught_up: caught_up?, ..finished? })
 }
 
 struct Processor {
@@ -172,7 +172,7 @@ impl Processor {
 
     /// Rule 5: what is published must still be applied.
     async fn look_around(&mut self) -> anyhow::Result<()> {
-        let published = self.published();
+        let published = self.publisher.published();
         let at: BTreeMap<Partition, i64> =
             published.into_iter().map(|(partition, (offset, _))| (partition, offset)).collect();
         match (at.is_empty(), self.database.connected()) {
@@ -183,10 +183,6 @@ impl Processor {
             },
             _ => Ok(()),
         }
-    }
-
-    fn published(&self) -> BTreeMap<Partition, (i64, DateTime<Utc>)> {
-        self.publisher.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Begins a session: recovers, and tells the intake where to read. Tries for as long as the session lives.
@@ -246,7 +242,9 @@ impl Processor {
                     session.end();
                     return Ok(None);
                 }
-                Err(StoreError::Refused(detail) | StoreError::Encode(detail)) => {
+                Err(StoreError::Refused(detail) | StoreError::Encode(detail))
+                    if !received.records.is_refused(&part) =>
+                {
                     self.metrics.reruns.with_label_values(&["refused"]).inc();
                     parts.extend(bisect(&mut received, part, &detail));
                 }
@@ -256,7 +254,12 @@ impl Processor {
                     parts.push(part);
                     backoff.wait().await;
                 }
-                Err(StoreError::Unavailable(detail)) => {
+                // A database that refuses even to note a rejection is in no state to serve.
+                Err(
+                    StoreError::Unavailable(detail)
+                    | StoreError::Refused(detail)
+                    | StoreError::Encode(detail),
+                ) => {
                     self.metrics.reruns.with_label_values(&["unavailable"]).inc();
                     self.database.drop_connection(detail);
                     parts.push(part);
@@ -275,7 +278,7 @@ impl Processor {
         part: &Range<usize>,
         positions: &mut BTreeMap<Partition, i64>,
     ) -> Result<Applied, StoreError> {
-        let published = self.published();
+        let published = self.publisher.published();
         let spans = received.records.spans(part, positions, &published);
         let begun = Instant::now();
         let batch = received.records.part(part, &spans, clock::now());
@@ -299,8 +302,9 @@ impl Processor {
 
     /// Waits for the consumer to have left the group, notes what is published, and sums up.
     async fn finish(mut self) -> anyhow::Result<Summary> {
-        let published = Arc::clone(&self.publisher.published);
-        let IntakeHandle { consumer, thread, .. } = self.intake;
+        let IntakeHandle { consumer, thread, incoming, .. } = self.intake;
+        // What an error has left over is in nobody's hand any more.
+        drop(incoming);
         // Closing a consumer may hang, so it gets a deadline; the process ends it then.
         let close = tokio::task::spawn_blocking(move || {
             let ended = thread.join();
@@ -312,9 +316,8 @@ impl Processor {
         } else {
             tracing::warn!("the consumer did not close in time");
         }
-        let published = published.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(writer) = self.database.connected() {
-            writer.note_published(&published).await?;
+            writer.note_published(&self.publisher.published()).await?;
         }
         if let Some(first) = self.first_received {
             let idle = Duration::from_secs_f64(self.metrics.seconds_since_progress());
