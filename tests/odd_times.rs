@@ -62,6 +62,22 @@ async fn send(world: &World, key: &str, events: &[Value]) -> Vec<(Record, Coordi
     world.send_events(ORDERS, key, events).await
 }
 
+/// Settles events in one batch, or each in its own.
+async fn settle(world: &World, key: &str, events: &[Value], each_alone: bool) -> Vec<(Record, Coordinates)> {
+    if !each_alone {
+        let sent = send(world, key, events).await;
+        world.process().await;
+        return sent;
+    }
+    let (processor, mut sent) = (world.start_processor(), Vec::new());
+    for event in events {
+        sent.extend(send(world, key, std::slice::from_ref(event)).await);
+        settled(world, &sent).await;
+    }
+    processor.end().await;
+    sent
+}
+
 async fn check(world: &World, sent: &[(Record, Coordinates)], expected: &[Fate]) {
     let fates = Fates::read(world).await;
     assert_eq!(sent.len(), expected.len());
@@ -98,14 +114,7 @@ async fn returns_and_cancellations(world: &World, product: &str, each_alone: boo
         about(&id, "cancelled"),
         returned(&id, product, 1),
     ];
-    let mut sent = Vec::new();
-    for event in &events {
-        sent.extend(send(world, &id, std::slice::from_ref(event)).await);
-        if each_alone {
-            world.process().await;
-        }
-    }
-    world.process().await;
+    let sent = settle(world, &id, &events, each_alone).await;
     let refused = [Rejected("over_return"), Rejected("already_cancelled"), Rejected("over_return")];
     check(world, &sent, &[Applied, Applied, refused[0], Applied, refused[1], refused[2]]).await;
     let fates = Fates::read(world).await;
@@ -131,14 +140,8 @@ fn a_partly_returned_order_that_is_cancelled_in_the_same_batch_gives_back_only_t
 fn shipped_after_delivered_does_not_undo_it() {
     in_the_shop(async |world| {
         for (id, each_alone) in [("late-1", true), ("late-2", false)] {
-            let mut sent = Vec::new();
-            for event in [placed(id, "apple", 1), about(id, "delivered"), about(id, "shipped")] {
-                sent.extend(send(world, id, &[event]).await);
-                if each_alone {
-                    world.process().await;
-                }
-            }
-            world.process().await;
+            let events = [placed(id, "apple", 1), about(id, "delivered"), about(id, "shipped")];
+            let sent = settle(world, id, &events, each_alone).await;
             check(world, &sent, &[Applied, Applied, Applied]).await;
         }
         let sql = "SELECT count(*) FROM order_headers WHERE order_id LIKE 'late-_' AND status = 'delivered'";

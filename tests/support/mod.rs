@@ -7,6 +7,7 @@ pub mod records;
 pub mod running;
 
 use std::collections::BTreeMap;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use rdkafka::config::ClientConfig;
@@ -27,6 +28,7 @@ pub struct World {
     pub stack: Stack,
     pub config: Config,
     pub database: sqlx::PgPool,
+    producer: OnceLock<FutureProducer>,
 }
 
 /// A record as it is read from a topic.
@@ -77,7 +79,7 @@ impl World {
             .unwrap();
         ensure_topics(&config).await.unwrap();
         let database = sqlx::PgPool::connect(&stack.database_url()).await.unwrap();
-        World { stack, config, database }
+        World { stack, config, database, producer: OnceLock::new() }
     }
 
     /// Products `apple` (1.00, reorder at 5), `bread` (2.55) and `postage` (a service, 3.95), 100 apples and 50 loaves
@@ -94,10 +96,14 @@ impl World {
         sqlx::raw_sql(sql).execute(&self.database).await.unwrap();
     }
 
+    /// The one producer for all that a test sends.
     pub fn producer(&self) -> FutureProducer {
-        let mut client = ClientConfig::new();
-        client.set("bootstrap.servers", self.stack.kafka_brokers());
-        client.set("enable.idempotence", "true").set("message.max.bytes", "100000000").create().unwrap()
+        let make = || {
+            let mut client = ClientConfig::new();
+            client.set("bootstrap.servers", self.stack.kafka_brokers()).set("linger.ms", "0");
+            client.set("enable.idempotence", "true").set("message.max.bytes", "100000000").create().unwrap()
+        };
+        self.producer.get_or_init(make).clone()
     }
 
     /// Sends records in order and returns their coordinates.
