@@ -6,6 +6,8 @@
 
 mod settled;
 
+use std::cell::OnceCell;
+
 use chrono::{Datelike, NaiveDate};
 use chrono_tz::Tz;
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -107,8 +109,18 @@ struct OrderState<'a> {
     status: OrderStatus,
     user_id: Option<&'a str>,
     lines: Vec<SoldLine<'a>>,
+    /// The lines by product, made when something comes back: both may have ten thousand lines.
+    sold: OnceCell<FxHashMap<&'a str, Sold>>,
     /// Index into the new headers, where the batch itself placed it.
     header: Option<usize>,
+}
+
+/// What an order sold of a product.
+#[derive(Clone, Copy)]
+struct Sold {
+    quantity: i64,
+    /// Its first line's.
+    unit_price: Money,
 }
 
 #[derive(Clone, Copy)]
@@ -355,8 +367,7 @@ impl<'a> Fold<'a> {
     ) -> Result<Vec<SoldLine<'a>>, Refusal> {
         let line = |(i, item): (usize, &'a Item)| {
             let product = product(self.known.catalogue, i, &item.product_id)?;
-            let sold_at =
-                || original?.lines.iter().find(|l| l.product_id == item.product_id).map(|l| l.unit_price);
+            let sold_at = || original?.sold().get(item.product_id.as_str()).map(|sold| sold.unit_price);
             Ok(SoldLine {
                 line_no: i as i32 + 1,
                 product_id: &item.product_id,
@@ -400,8 +411,7 @@ impl<'a> Fold<'a> {
         for line in lines {
             let sum = back.entry(line.product_id).or_default();
             *sum += line.quantity;
-            let sold: i64 =
-                order.lines.iter().filter(|l| l.product_id == line.product_id).map(|l| l.quantity).sum();
+            let sold = order.sold().get(line.product_id).map_or(0, |sold| sold.quantity);
             let before = self.returned.get(&(key, line.product_id)).copied().unwrap_or(0);
             let left = if order.status == OrderStatus::Cancelled { 0 } else { (sold - before).max(0) };
             if *sum > left {
@@ -577,12 +587,24 @@ impl<'a> OrderState<'a> {
             status: order.status,
             user_id: order.user_id.as_deref(),
             lines: order.lines.iter().map(line).collect(),
+            sold: OnceCell::new(),
             header: None,
         }
     }
 
     fn placed(sale: &'a Sale, lines: Vec<SoldLine<'a>>, header: Option<usize>) -> OrderState<'a> {
         let (status, user_id) = (OrderStatus::Placed, sale.user_id.as_deref());
-        OrderState { status, user_id, lines, header }
+        OrderState { status, user_id, lines, sold: OnceCell::new(), header }
+    }
+
+    fn sold(&self) -> &FxHashMap<&'a str, Sold> {
+        self.sold.get_or_init(|| {
+            let mut sold = FxHashMap::default();
+            for line in &self.lines {
+                let none = Sold { quantity: 0, unit_price: line.unit_price };
+                sold.entry(line.product_id).or_insert(none).quantity += line.quantity;
+            }
+            sold
+        })
     }
 }
