@@ -200,7 +200,8 @@ impl Worker {
         }
         // The client's commit would wait in steps of 100 ms for the deliveries; this does not.
         while producer.in_flight_count() > 0 {
-            producer.poll(Duration::from_millis(1));
+            // Of a wait the client cuts off what is below a whole millisecond: with one it would not wait at all, but spin.
+            producer.poll(Duration::from_millis(2));
             left(deadline)?;
         }
         producer.context().check()?;
