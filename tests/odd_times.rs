@@ -474,7 +474,8 @@ async fn topics_that_are_missing_are_named_and_topics_that_were_recreated_stop_t
     delete_orders(&world).await;
     ensure_topics(&world.config).await.unwrap();
     let said = processor.stopped().await;
-    let ways = ["was recreated or cut", "the log ends at 0, below the 5 that was read", "committed offset is gone"];
+    let ways =
+        ["was recreated or cut", "the log ends at 0, below the 5 that was read", "committed offset is gone"];
     assert!(ways.iter().any(|way| said.contains(way)), "which of them depends on who notices first: {said}");
     // Filled again, so that every offset that was read is there; Kafka forgets a group's offsets with their topic.
     let other = send(&world, "k", &orders(8)).await;
@@ -483,7 +484,10 @@ async fn topics_that_are_missing_are_named_and_topics_that_were_recreated_stop_t
     // Even where somebody sets them back to what they were.
     commit(&world, &positions(&world).await);
     let said = world.refusal().await;
-    assert!(said.contains("holds another record than the one that was read: the topic was recreated"), "{said}");
+    assert!(
+        said.contains("holds another record than the one that was read: the topic was recreated"),
+        "{said}"
+    );
     assert_eq!(other[0].1, sent[0].1, "the same coordinates");
     assert_eq!(
         world.number("SELECT count(*) FROM events_log").await,
