@@ -13,8 +13,8 @@ use serde_json::json;
 
 use crate::world::{World, send};
 
-/// Events that are sent before the timing begins.
-const WARM_UP: Duration = Duration::from_secs(5);
+/// How long events are sent before the timing begins: the broker is a JVM, which compiles itself while it warms up.
+const WARM_UP: Duration = Duration::from_secs(30);
 
 /// Measures and prints the percentiles.
 pub async fn measure(rate: u64, seconds: u64) -> anyhow::Result<()> {

@@ -295,7 +295,9 @@ impl IntakeThread {
         let Some((session, partitions)) = self.reading.as_mut().filter(|_| due) else { return };
         // A full batch can only wait; long waits keep the group served, with the partitions paused.
         let longest = if full && !self.paused { Duration::from_millis(500) } else { Duration::ZERO };
-        if !session.wait_below(IN_HAND, longest) {
+        // One that is not full grows rather than wait in line: it is the younger for it when it gets through.
+        let room = if full { IN_HAND } else { IN_HAND - 1 };
+        if !session.wait_below(room, longest) {
             self.pause(full);
             return;
         }

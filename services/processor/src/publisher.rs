@@ -1,28 +1,34 @@
-//! Publishes what was applied: one Kafka transaction per batch, with the consumer's offsets in it.
+//! Publishes what was applied, with the consumer's offsets: one Kafka transaction for all that waits, normally a batch.
 //!
 //! It runs on a thread of its own, because transactions block, while the next batch is being applied; transactions follow
 //! the database's commits in order. On any doubt (an error, a timeout, being fenced) the producer is thrown away and the
 //! session ended: the next session reads what is really published before it goes on (rule 3).
 //!
-//! A producer that is thrown away may leave a transaction behind. The one that follows it first [retires](Worker::retire)
-//! its id, and then works under a new one, so that nothing the old one left can ever be committed with its own outputs.
+//! Two producers take turns (docs/adr/0008): the broker still writes the markers of one's transaction while the other's
+//! begins. A transaction begins only when the one before it is decided, so their order is that of the database's commits.
+//!
+//! A producer that is thrown away may leave a transaction behind. The ones that follow it first end that, under its id, and
+//! then work under ids of their own (docs/adr/0007), so that nothing the old one left is committed with their outputs.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
-use rdkafka::producer::{BaseProducer, BaseRecord, DeliveryResult, Producer, ProducerContext};
+use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use stocktide_runtime::kafka::{DLQ, INVENTORY_UPDATES};
 use stocktide_store::{DeadLetter, Output, OutputBody, Partition};
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
-use crate::session::InHand;
+use crate::session::{InHand, Session};
+
+/// How many producers take turns.
+const PRODUCERS: usize = 2;
 
 /// A batch that is in the database and has to be published.
 pub struct Job {
@@ -64,12 +70,13 @@ impl Publisher {
         let (requests, inbox) = mpsc::channel();
         let published = Arc::default();
         let (client, shared) = (Box::new(client), Arc::clone(&published));
-        let worker = Worker { client, producer: None, retiring: None, limits, metrics, published: shared };
+        let (producers, retiring) = (VecDeque::new(), None);
+        let worker = Worker { client, producers, retiring, limits, metrics, published: shared };
         std::thread::Builder::new().name("publisher".to_owned()).spawn(move || worker.run(&inbox))?;
         Ok(Publisher { requests, published })
     }
 
-    /// Waits until everything before is published or dropped and a producer is at hand that no older one can follow.
+    /// Waits until everything before is published or dropped and producers are at hand that no older one can follow.
     ///
     /// # Errors
     /// When the broker does not give one out.
@@ -103,9 +110,9 @@ pub struct Limits {
 struct Worker {
     /// The configuration of a producer under a transactional id.
     client: Box<dyn Fn(&str) -> ClientConfig + Send>,
-    /// The producer, and its id.
-    producer: Option<(BaseProducer<Deliveries>, String)>,
-    /// The id of a producer that was thrown away.
+    /// With their transactional ids. The next one's turn is at the front.
+    producers: VecDeque<(ThreadedProducer<Deliveries>, String)>,
+    /// The id of a producer that was thrown away, whose transaction may still be open.
     retiring: Option<String>,
     limits: Limits,
     metrics: Arc<Metrics>,
@@ -115,108 +122,94 @@ struct Worker {
 impl Worker {
     fn run(mut self, inbox: &mpsc::Receiver<Request>) {
         while let Ok(request) = inbox.recv() {
-            match request {
-                Request::Prepare(answer) => {
-                    // Who asked may have gone; then nobody waits for it.
-                    let _ = answer.send(self.prepare());
+            let mut next = Some(request);
+            while let Some(request) = next.take() {
+                match request {
+                    Request::Prepare(answer) => {
+                        // Who asked may have gone; then nobody waits for it.
+                        let _ = answer.send(self.prepare());
+                    }
+                    Request::Publish(job) => {
+                        let mut jobs = vec![job];
+                        next = gather(&mut jobs, inbox);
+                        self.handle(&jobs);
+                    }
                 }
-                Request::Publish(job) => self.handle(&job),
             }
         }
     }
 
     fn prepare(&mut self) -> anyhow::Result<()> {
         if let Some(id) = &self.retiring {
-            self.retire(id).with_context(|| format!("retiring {id}"))?;
+            // The coordinator ends its transaction: aborts it, or finishes the commit that it had decided on.
+            drop(self.producer_of(id).with_context(|| format!("retiring {id}"))?);
             self.retiring = None;
         }
-        if self.producer.is_none() {
+        while self.producers.len() < PRODUCERS {
             // Unique (rule 3): two live producers with one id would fence each other for ever.
             let id = format!("stocktide-{}", uuid::Uuid::new_v4());
-            self.producer = Some((self.producer_of(&id)?, id));
+            self.producers.push_back((self.producer_of(&id)?, id));
         }
         Ok(())
     }
 
-    fn producer_of(&self, id: &str) -> anyhow::Result<BaseProducer<Deliveries>> {
-        let producer: BaseProducer<Deliveries> =
+    fn producer_of(&self, id: &str) -> anyhow::Result<ThreadedProducer<Deliveries>> {
+        let producer: ThreadedProducer<Deliveries> =
             (self.client)(id).create_with_context(Deliveries::default()).context("no Kafka producer")?;
         producer.init_transactions(Duration::from_secs(10)).context("init_transactions")?;
         Ok(producer)
     }
 
-    /// Ends what a thrown-away producer left. `init_transactions` makes the coordinator abort its open transaction. A
-    /// broker that is killed has been seen to lose the markers of such an abort, and then its partition's readers wait
-    /// for ever (docs/adr/0007); so a transaction of the same id that touches every output partition is aborted, too:
-    /// its markers end whatever of this id is still open there.
-    fn retire(&self, id: &str) -> anyhow::Result<()> {
-        let producer = self.producer_of(id)?;
-        let patience = self.limits.transaction_timeout;
-        producer.begin_transaction()?;
-        for topic in [INVENTORY_UPDATES, DLQ] {
-            let metadata = producer.client().fetch_metadata(Some(topic), patience)?;
-            for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
-                let record: BaseRecord<'_, [u8], [u8]> =
-                    BaseRecord::to(topic).partition(partition.id()).payload(b"aborted");
-                producer.send(record).map_err(|(error, _)| error)?;
-            }
-        }
-        producer.flush(patience)?;
-        producer.context().check()?;
-        producer.abort_transaction(patience).context("abort_transaction")
-    }
-
-    fn handle(&mut self, job: &Job) {
-        let session = job.in_hand.session();
-        if !session.is_live() {
-            return;
-        }
+    /// Publishes what belongs to one session.
+    fn handle(&mut self, jobs: &[Job]) {
+        let Some(session) = jobs.first().map(|job| job.in_hand.session()).filter(|s| s.is_live()) else { return };
         let begun = Instant::now();
-        match self.publish(job) {
+        match self.publish(jobs, session) {
             Ok(()) => {
                 self.metrics
                     .stage_seconds
                     .with_label_values(&["publish"])
                     .observe(begun.elapsed().as_secs_f64());
-                self.note_published(job);
+                jobs.iter().for_each(|job| self.note_published(job));
             }
             Err(error) => {
                 tracing::warn!("publishing failed, so what is published is read again: {error:#}");
                 self.metrics.transactions_aborted.inc();
-                self.retiring = self.producer.take().map(|(_, id)| id).or(self.retiring.take());
+                // Where it is the retiring that failed, the other producer has no part in it.
+                if self.retiring.is_none() {
+                    self.retiring = self.producers.pop_front().map(|(_, id)| id);
+                }
                 session.end();
             }
         }
     }
 
     /// One transaction. No PostgreSQL work happens inside it.
-    fn publish(&mut self, job: &Job) -> anyhow::Result<()> {
+    fn publish(&mut self, jobs: &[Job], session: &Session) -> anyhow::Result<()> {
         self.prepare()?;
-        let Some((producer, _)) = &self.producer else { bail!("no producer") };
+        let Some((producer, _)) = self.producers.front() else { bail!("no producer") };
         let deadline = Instant::now() + self.limits.transaction_timeout;
         producer.begin_transaction().context("begin_transaction")?;
-        for output in &job.outputs {
+        for output in jobs.iter().flat_map(|job| &job.outputs) {
             send(producer, output, self.limits.dlq_max_bytes, deadline)?;
         }
-        // The client's commit would wait in steps of 100 ms for the deliveries; this does not.
-        while producer.in_flight_count() > 0 {
-            // Of a wait the client cuts off what is below a whole millisecond: with one it would not wait at all, but spin.
-            producer.poll(Duration::from_millis(2));
-            left(deadline)?;
-        }
-        producer.context().check()?;
-        let session = job.in_hand.session();
+        // The client's commit would wait for the deliveries in steps of 100 ms; this does not. Neither may the offsets go out
+        // meanwhile: the coordinator takes one request at a time, and the client tries the other again after 20 ms.
+        producer.context().wait(deadline)?;
         if !session.is_live() {
             bail!("the partitions were taken away");
         }
-        let offsets = offsets(&job.offsets)?;
+        // Of a partition that several of them end in, the last one's offset counts.
+        let offsets: BTreeMap<Partition, i64> = jobs.iter().flat_map(|job| job.offsets.clone()).collect();
         producer
-            .send_offsets_to_transaction(&offsets, &session.stamp, left(deadline)?)
+            .send_offsets_to_transaction(&offset_list(&offsets)?, &session.stamp, left(deadline)?)
             .context("send_offsets")?;
         if !session.is_live() {
             bail!("the partitions were taken away");
         }
-        producer.commit_transaction(left(deadline)?).context("commit_transaction")
+        producer.commit_transaction(left(deadline)?).context("commit_transaction")?;
+        self.producers.rotate_left(1);
+        Ok(())
     }
 
     fn note_published(&self, job: &Job) {
@@ -232,16 +225,27 @@ fn left(deadline: Instant) -> anyhow::Result<Duration> {
     deadline.checked_duration_since(Instant::now()).context("the transaction took too long")
 }
 
-fn offsets(done: &BTreeMap<Partition, i64>) -> anyhow::Result<TopicPartitionList> {
-    let mut offsets = TopicPartitionList::with_capacity(done.len());
-    for ((source, partition), offset) in done {
-        offsets.add_partition_offset(source.topic(), *partition, Offset::Offset(*offset))?;
+/// Adds the jobs of the same session that wait already; answers the first request that is none.
+fn gather(jobs: &mut Vec<Job>, inbox: &mpsc::Receiver<Request>) -> Option<Request> {
+    let session = Arc::clone(jobs.first()?.in_hand.session());
+    loop {
+        match inbox.try_recv().ok()? {
+            Request::Publish(job) if Arc::ptr_eq(job.in_hand.session(), &session) => jobs.push(job),
+            other => return Some(other),
+        }
     }
-    Ok(offsets)
+}
+
+fn offset_list(offsets: &BTreeMap<Partition, i64>) -> anyhow::Result<TopicPartitionList> {
+    let mut list = TopicPartitionList::with_capacity(offsets.len());
+    for ((source, partition), offset) in offsets {
+        list.add_partition_offset(source.topic(), *partition, Offset::Offset(*offset))?;
+    }
+    Ok(list)
 }
 
 fn send(
-    producer: &BaseProducer<Deliveries>,
+    producer: &ThreadedProducer<Deliveries>,
     output: &Output,
     dlq_max_bytes: usize,
     deadline: Instant,
@@ -253,12 +257,13 @@ fn send(
             .headers(origin_headers(output)),
         OutputBody::DeadLetter(letter) => dead_letter(output, letter, dlq_max_bytes),
     };
+    producer.context().sent();
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),
             Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), back)) => {
                 record = back;
-                producer.poll(Duration::from_millis(5));
+                std::thread::sleep(Duration::from_millis(5));
                 left(deadline)?;
             }
             Err((error, _)) => return Err(error).context("send"),
@@ -325,18 +330,39 @@ fn error_headers(output: &Output, letter: &DeadLetter, cut: bool) -> Vec<(&'stat
     headers
 }
 
-/// Remembers the first delivery that failed.
+/// Counts what is on its way, and remembers the first delivery that failed.
 #[derive(Default)]
 struct Deliveries {
-    failed: Mutex<Option<String>>,
+    state: Mutex<DeliveryState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct DeliveryState {
+    on_the_way: usize,
+    failed: Option<String>,
 }
 
 impl Deliveries {
-    fn check(&self) -> anyhow::Result<()> {
-        match self.failed.lock().unwrap_or_else(PoisonError::into_inner).take() {
+    /// To be called before a record is sent.
+    fn sent(&self) {
+        self.lock().on_the_way += 1;
+    }
+
+    /// Waits until nothing is on its way.
+    fn wait(&self, deadline: Instant) -> anyhow::Result<()> {
+        let mut state = self.lock();
+        while state.on_the_way > 0 {
+            state = self.changed.wait_timeout(state, left(deadline)?).unwrap_or_else(PoisonError::into_inner).0;
+        }
+        match state.failed.take() {
             None => Ok(()),
             Some(error) => bail!("delivery: {error}"),
         }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, DeliveryState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -346,11 +372,13 @@ impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
+        let mut state = self.lock();
         if let Err((error, _)) = result {
-            self.failed
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .get_or_insert_with(|| error.to_string());
+            state.failed.get_or_insert_with(|| error.to_string());
+        }
+        state.on_the_way -= 1;
+        if state.on_the_way == 0 {
+            self.changed.notify_one();
         }
     }
 }

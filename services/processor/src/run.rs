@@ -113,7 +113,6 @@ impl Processor {
         };
         let settings = config.clone();
         let client = move |transactional_id: &str| clients::producer(&settings, transactional_id);
-        let publisher = Publisher::start(client, limits, Arc::clone(&metrics))?;
         let patience = Patience {
             revoke: config.kafka.transaction_timeout,
             shutdown: config.processor.shutdown_deadline,
@@ -125,6 +124,7 @@ impl Processor {
         };
         let intake =
             intake::start(&clients::consumer(config), patience, rules(config), batches, shutdown.clone())?;
+        let publisher = Publisher::start(client, limits, Arc::clone(&metrics))?;
         let writer = WriterOptions {
             url: config.database_url()?,
             timezone: config.business.timezone,
