@@ -9,6 +9,7 @@ pub mod catalogue;
 pub mod decode;
 pub mod event;
 pub mod fold;
+pub mod interval;
 pub mod money;
 pub mod reason;
 pub mod schema;

@@ -162,7 +162,9 @@ impl Worker {
 
     /// Publishes what belongs to one session.
     fn handle(&mut self, jobs: &[Job]) {
-        let Some(session) = jobs.first().map(|job| job.in_hand.session()).filter(|s| s.is_live()) else { return };
+        let Some(session) = jobs.first().map(|job| job.in_hand.session()).filter(|s| s.is_live()) else {
+            return;
+        };
         let begun = Instant::now();
         match self.publish(jobs, session) {
             Ok(()) => {
@@ -353,7 +355,8 @@ impl Deliveries {
     fn wait(&self, deadline: Instant) -> anyhow::Result<()> {
         let mut state = self.lock();
         while state.on_the_way > 0 {
-            state = self.changed.wait_timeout(state, left(deadline)?).unwrap_or_else(PoisonError::into_inner).0;
+            state =
+                self.changed.wait_timeout(state, left(deadline)?).unwrap_or_else(PoisonError::into_inner).0;
         }
         match state.failed.take() {
             None => Ok(()),

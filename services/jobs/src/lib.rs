@@ -1,0 +1,1 @@
+//! The schedule, the runs, and the worker that executes them.

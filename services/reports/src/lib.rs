@@ -1,0 +1,1 @@
+//! The daily report as files, and where they are kept.
