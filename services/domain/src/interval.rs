@@ -20,7 +20,12 @@ impl BusinessDay {
     /// The day of that date.
     pub fn of(date: NaiveDate, timezone: Tz) -> BusinessDay {
         let next = date.checked_add_days(Days::new(1)).unwrap_or(NaiveDate::MAX);
-        BusinessDay { date, timezone, start: first_instant(date, timezone), end: first_instant(next, timezone) }
+        BusinessDay {
+            date,
+            timezone,
+            start: first_instant(date, timezone),
+            end: first_instant(next, timezone),
+        }
     }
 
     /// The day that an instant falls into.
@@ -90,7 +95,9 @@ mod tests {
 
     #[test]
     fn days_follow_each_other_without_gap_or_overlap() {
-        for timezone in [Tz::Europe__London, Tz::America__New_York, Tz::Asia__Beirut, Tz::Asia__Kathmandu, Tz::UTC] {
+        for timezone in
+            [Tz::Europe__London, Tz::America__New_York, Tz::Asia__Beirut, Tz::Asia__Kathmandu, Tz::UTC]
+        {
             let mut date: NaiveDate = "2022-01-01".parse().unwrap();
             for _ in 0..800 {
                 let this = BusinessDay::of(date, timezone);
