@@ -55,7 +55,7 @@ fn config_prints_what_holds_where_it_is_from_and_no_secret() {
         "database.url                      postgres://ann:***@db/shop   --database-url".to_owned(),
         format!("business.timezone                 Europe/London                {file}"),
         "payments.wait                     90s                          STOCKTIDE_PAYMENTS_WAIT".to_owned(),
-        "reports.url                       (not set)                    default".to_owned(),
+        "jobs.file                         (not set)                    default".to_owned(),
         format!("kafka.properties.sasl.password    ***                          {file}"),
     ] {
         let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
@@ -67,7 +67,7 @@ fn config_prints_what_holds_where_it_is_from_and_no_secret() {
         document["payments.wait"],
         serde_json::json!({"value": "90s", "from": "STOCKTIDE_PAYMENTS_WAIT"})
     );
-    assert_eq!(document["reports.url"], serde_json::json!({"value": null, "from": "default"}));
+    assert_eq!(document["jobs.file"], serde_json::json!({"value": null, "from": "default"}));
     assert!(!table.contains("hush") && !json.stdout.contains("hush"));
 }
 

@@ -56,8 +56,17 @@ yet: a setting that asks for it is refused. Those that Stocktide's promises hang
 
 ## Secrets
 
-`database.url_file` and `kafka.sasl_password_file` name files that hold the secret alone; a newline at the end does not
+`database.url_file`, `kafka.sasl_password_file` and `narrative.key_file` name files that hold the secret alone; a newline at the end does not
 belong to it. A secret and its file in the same layer are refused; otherwise the higher layer holds.
+
+## Object stores
+
+What a store wants to know of its visitors is not set here but in its own variables, those that its other tools read too.
+
+- `s3://`: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`; for a server that is not Amazon's
+  `AWS_ENDPOINT_URL`, and `AWS_ALLOW_HTTP=true` where it has no TLS.
+- `gs://`: `GOOGLE_SERVICE_ACCOUNT` (the path of a service account's key file) or `GOOGLE_SERVICE_ACCOUNT_KEY` (its content);
+  without them what the machine has been given.
 ",
         reserved.join(", ")
     );

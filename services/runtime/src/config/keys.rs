@@ -20,6 +20,8 @@ pub enum Kind {
     Text,
     /// A PostgreSQL URL; its password is masked.
     DatabaseUrl,
+    /// Visible ASCII that is never shown.
+    Secret,
     /// A URL of one of these schemes; its password is masked.
     Url(&'static [&'static str]),
     /// The path of a file that can be read.
@@ -47,6 +49,7 @@ pub enum Kind {
 const SECOND: u64 = 1_000;
 const MINUTE: u64 = 60 * SECOND;
 const HOUR: u64 = 60 * MINUTE;
+const YEAR: u64 = 8_766 * HOUR; // humantime's: 365.25 days
 const KIB: i64 = 1_024;
 const MIB: i64 = 1_024 * KIB;
 const GIB: i64 = 1_024 * MIB;
@@ -190,9 +193,78 @@ pub const KEYS: &[Key] = &[
     },
     Key {
         name: "reports.url",
-        default: None,
+        default: Some("file://./reports"),
         kind: Kind::Url(&["file", "s3", "gs"]),
-        doc: "Where the report files go.",
+        doc: "Where the report files go: file:///a/directory, or file://./one for a directory within the working directory; \
+              s3://bucket/prefix; gs://bucket/prefix. The stores' credentials: below.",
+    },
+    Key {
+        name: "reports.top_n",
+        default: Some("10"),
+        kind: Kind::Integer(1, 1_000),
+        doc: "How many products the top sellers name, by units and by revenue each.",
+    },
+    Key {
+        name: "reports.cover_days",
+        default: Some("28"),
+        kind: Kind::Integer(1, 366),
+        doc: "Days before the interval's end whose sales say how long stock lasts and how much to order.",
+    },
+    Key {
+        name: "jobs.file",
+        default: None,
+        kind: Kind::File,
+        doc: "A schedule to follow instead of the built-in one, which is jobs/schedule.toml of the sources.",
+    },
+    Key {
+        name: "jobs.poll",
+        default: Some("5s"),
+        kind: Kind::Duration(100, HOUR),
+        doc: "How often it is looked for what is due, and for what a worker left behind.",
+    },
+    Key {
+        name: "jobs.takeover",
+        default: Some("1m"),
+        kind: Kind::Duration(SECOND, HOUR),
+        doc: "A run whose worker gave no sign of life for so long is taken over by another.",
+    },
+    Key {
+        name: "narrative.url",
+        default: None,
+        kind: Kind::Url(&["http", "https"]),
+        doc: "An endpoint that speaks OpenAI's chat completions, up to and with /v1; a language model's remarks on the data's \
+              quality are then put beside the report. Not set: no model is asked.",
+    },
+    Key {
+        name: "narrative.model",
+        default: None,
+        kind: Kind::Text,
+        doc: "The model to ask; needed where narrative.url is set.",
+    },
+    Key {
+        name: "narrative.key",
+        default: None,
+        kind: Kind::Secret,
+        doc: "The endpoint's key, sent as a bearer token; not needed by every endpoint.",
+    },
+    Key {
+        name: "narrative.key_file",
+        default: None,
+        kind: Kind::File,
+        doc: "A file that holds narrative.key.",
+    },
+    Key {
+        name: "narrative.timeout",
+        default: Some("20s"),
+        kind: Kind::Duration(100, 10 * MINUTE),
+        doc: "After so long a report is done without the model's remarks.",
+    },
+    Key {
+        name: "retention.log_age",
+        default: None,
+        kind: Kind::Duration(24 * HOUR, 100 * YEAR),
+        doc: "Months of events_log that ended longer ago are dropped by the job retention, except what may still have to be \
+              published. stocktide verify needs the whole log of what the topics still hold. Not set: everything is kept.",
     },
     Key {
         name: "log.filter",
@@ -246,6 +318,7 @@ impl Key {
     pub fn shown(&self, value: &str) -> String {
         match self.kind {
             Kind::DatabaseUrl | Kind::Url(_) => crate::secret::mask_url(value),
+            Kind::Secret => crate::secret::MASK.to_owned(),
             _ => value.to_owned(),
         }
     }

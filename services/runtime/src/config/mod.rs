@@ -40,8 +40,14 @@ pub struct Config {
     /// Payments.
     pub payments: Payments,
     /// Reports.
-    #[serde(default)]
     pub reports: Reports,
+    /// Scheduled jobs.
+    pub jobs: Jobs,
+    /// A language model's remarks in reports.
+    pub narrative: Narrative,
+    /// What ages out.
+    #[serde(default)]
+    pub retention: Retention,
     /// Logs.
     pub log: Log,
     /// What holds and where it came from, secrets masked.
@@ -175,11 +181,56 @@ pub struct Payments {
 }
 
 /// Reports.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Reports {
-    /// Where the report files go.
+    /// Where the report files go: a URL of the scheme `file`, `s3` or `gs`. What follows `file://` is a path, and may be a
+    /// relative one.
+    pub url: String,
+    /// How many products the top sellers name.
+    pub top_n: u32,
+    /// Days before the interval's end whose sales the days of cover are reckoned from.
+    pub cover_days: u32,
+}
+
+/// Scheduled jobs.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Jobs {
+    /// The schedule's file; none: the built-in schedule.
+    pub file: Option<String>,
+    /// How often it is looked for what is due.
+    #[serde(with = "values::duration")]
+    pub poll: Duration,
+    /// After this long without a sign of life a worker's run is taken over.
+    #[serde(with = "values::duration")]
+    pub takeover: Duration,
+}
+
+/// A language model's remarks in reports.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Narrative {
+    /// The endpoint, up to and with `/v1`; none: no model is asked.
     pub url: Option<String>,
+    /// The model; set where `url` is.
+    pub model: Option<String>,
+    /// The endpoint's key. What `key_file` holds is here already.
+    pub key: Option<Secret>,
+    /// The file that the key was read from.
+    pub key_file: Option<String>,
+    /// How long a report waits for an answer.
+    #[serde(with = "values::duration")]
+    pub timeout: Duration,
+}
+
+/// What ages out.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Retention {
+    /// The age from which months of `events_log` are dropped; none: they are kept.
+    #[serde(default, with = "values::duration::optional")]
+    pub log_age: Option<Duration>,
 }
 
 /// Logs.

@@ -25,6 +25,8 @@ pub struct Entry {
 pub(super) fn settle(mut settings: Vec<Setting>) -> Result<Config, ConfigError> {
     take_from_file(&mut settings, "database.url", "database.url_file")?;
     take_from_file(&mut settings, &format!("{PROPERTIES}.sasl.password"), "kafka.sasl_password_file")?;
+    take_from_file(&mut settings, "narrative.key", "narrative.key_file")?;
+    refuse_a_narrative_without_a_model(&settings)?;
     keep_heartbeat_below_a_third(&mut settings)?;
     let figment = settings.into_iter().fold(Figment::new(), Figment::merge);
     let mut config: Config =
@@ -73,6 +75,18 @@ fn read_secret(path: &Path, file_key: &str) -> Result<String, ConfigError> {
     match text.trim_end_matches(['\r', '\n']) {
         "" => Err(failed("the file is empty".to_owned())),
         secret => Ok(secret.to_owned()),
+    }
+}
+
+/// There is no model that every endpoint has.
+fn refuse_a_narrative_without_a_model(settings: &[Setting]) -> Result<(), ConfigError> {
+    let set = |key: &str| settings.iter().rev().find(|s| s.is(key));
+    match (set("narrative.url"), set("narrative.model")) {
+        (Some(url), None) => Err(ConfigError::Conflict(format!(
+            "{}: narrative.url is set and narrative.model is not; allowed: both, or neither",
+            url.origin
+        ))),
+        _ => Ok(()),
     }
 }
 

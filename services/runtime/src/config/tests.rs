@@ -211,6 +211,45 @@ fn a_secret_and_its_file_in_one_layer_are_refused_and_otherwise_the_higher_layer
 }
 
 #[test]
+fn reports_go_to_a_directory_nothing_ages_out_and_no_model_is_asked_unless_it_is_said() {
+    let config = Config::defaults().unwrap();
+    assert_eq!(config.reports.url, "file://./reports");
+    assert_eq!((config.reports.top_n, config.reports.cover_days), (10, 28));
+    assert_eq!(config.retention.log_age, None);
+    assert_eq!((config.narrative.url, config.narrative.timeout), (None, Duration::from_secs(20)));
+    assert_eq!((config.jobs.file, config.jobs.poll), (None, Duration::from_secs(5)));
+
+    let config = from_environment(&[("STOCKTIDE_RETENTION_LOG_AGE", "400days")]).unwrap();
+    assert_eq!(config.retention.log_age, Some(Duration::from_secs(400 * 86_400)));
+    let error = from_environment(&[("STOCKTIDE_RETENTION_LOG_AGE", "1h")]).unwrap_err().to_string();
+    assert!(error.ends_with("from 1day to 100years"), "{error}");
+}
+
+#[test]
+fn a_key_of_an_endpoint_is_shown_nowhere_and_a_url_needs_a_model() {
+    let secret = file("sk-hush\n");
+    let path = secret.path().to_str().unwrap();
+    let url = ("STOCKTIDE_NARRATIVE_URL", "http://127.0.0.1:8080/v1");
+    let config = from_environment(&[
+        url,
+        ("STOCKTIDE_NARRATIVE_MODEL", "small"),
+        ("STOCKTIDE_NARRATIVE_KEY_FILE", path),
+    ])
+    .unwrap();
+    assert_eq!(config.narrative.key.as_ref().map(Secret::expose), Some("sk-hush"));
+    assert_eq!(entry(&config, "narrative.key").0, "***");
+    assert!(!format!("{config:?}").contains("hush"));
+
+    let error = from_environment(&[("STOCKTIDE_NARRATIVE_KEY", "sk hush")]).unwrap_err().to_string();
+    assert!(!error.contains("hush") && error.contains("visible ASCII"), "{error}");
+    let error = from_environment(&[url]).unwrap_err().to_string();
+    assert_eq!(
+        error,
+        "STOCKTIDE_NARRATIVE_URL: narrative.url is set and narrative.model is not; allowed: both, or neither"
+    );
+}
+
+#[test]
 fn a_wrong_url_is_refused_without_showing_its_password() {
     let error =
         from_environment(&[("STOCKTIDE_DATABASE_URL", "mysql://ann:hush@db/shop")]).unwrap_err().to_string();

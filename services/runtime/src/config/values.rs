@@ -12,6 +12,7 @@ impl Kind {
         let as_text = |ok: bool| ok.then(|| Value::from(text));
         match *self {
             Kind::Text | Kind::File => as_text(!text.trim().is_empty()),
+            Kind::Secret => as_text(!text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())),
             Kind::DatabaseUrl => {
                 as_text(["postgres://", "postgresql://"].iter().any(|s| text.starts_with(s)))
             }
@@ -43,6 +44,7 @@ impl Kind {
     pub fn allowed(&self) -> String {
         match *self {
             Kind::Text => "a text".to_owned(),
+            Kind::Secret => "a text of visible ASCII characters without blanks".to_owned(),
             Kind::DatabaseUrl => "a URL that starts with postgres:// or postgresql://".to_owned(),
             Kind::Url(schemes) => {
                 let schemes: Vec<String> = schemes.iter().map(|s| format!("{s}://")).collect();
@@ -125,5 +127,14 @@ pub(super) mod duration {
     pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Duration, D::Error> {
         let text = String::deserialize(deserializer)?;
         super::parse_duration(&text).ok_or_else(|| D::Error::custom(format!("{text:?} is not a duration")))
+    }
+
+    /// A duration that need not be set.
+    pub mod optional {
+        use super::{Deserializer, Duration};
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Duration>, D::Error> {
+            super::deserialize(deserializer).map(Some)
+        }
     }
 }
