@@ -12,6 +12,7 @@ pub mod fold;
 pub mod interval;
 pub mod money;
 pub mod reason;
+pub mod report;
 pub mod schema;
 pub mod stock;
 pub mod update;
