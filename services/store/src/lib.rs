@@ -7,6 +7,7 @@ pub mod apply;
 pub mod catalogue;
 mod copy;
 pub mod error;
+pub mod jobs;
 mod lookups;
 pub mod migrate;
 mod numeric;

@@ -56,6 +56,7 @@ pub async fn run(url: &str, currency: &str, timezone: &str) -> Result<Migrated, 
     check_server(&mut *pool.acquire().await?).await?;
     let before = versions(&pool).await?;
     MIGRATIONS.run(&pool).await?;
+    crate::jobs::prepare(&pool).await?;
     let is_new = settle_installation(&pool, currency, timezone).await?;
     make_log_partitions(&pool).await?;
     pool.close().await;
