@@ -10,6 +10,7 @@ pub mod decode;
 pub mod event;
 pub mod fold;
 pub mod interval;
+pub mod masked;
 pub mod money;
 pub mod reason;
 pub mod report;
