@@ -15,6 +15,7 @@ pub mod outputs;
 pub mod overview;
 pub mod progress;
 mod reads;
+pub mod report;
 mod rows;
 pub mod writer;
 
