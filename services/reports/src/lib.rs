@@ -1,1 +1,10 @@
 //! The daily report as files, and where they are kept.
+
+pub mod changes;
+pub mod file;
+pub mod manifest;
+pub mod storage;
+
+pub use file::File;
+pub use manifest::Manifest;
+pub use storage::{Storage, StorageError, StorageOptions};

@@ -1,0 +1,247 @@
+//! Where reports are kept: a directory (`file://`), S3 (`s3://`) or Google Cloud Storage (`gs://`).
+//!
+//! A report is one directory, `daily_report/date=YYYY-MM-DD/`. Each file appears whole or not at all, and the manifest is
+//! written last: while a revision is being replaced, the old manifest stands beside some new files and its digests say so.
+//! What is written depends on the report alone, so a repetition overwrites with the same bytes, and one that finds the
+//! manifest with equal digests and every file in its length writes nothing.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::NaiveDate;
+use futures_util::TryStreamExt as _;
+use object_store::path::Path;
+use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutOptions};
+
+use crate::file::{File, sha256};
+use crate::manifest::{Entry, MANIFEST, Manifest};
+
+mod error;
+mod open;
+
+pub use error::StorageError;
+
+use error::classify;
+
+/// How a store is reached.
+#[derive(Debug, Clone)]
+pub struct StorageOptions {
+    /// The stores' settings under `object_store`'s own names: `AWS_ACCESS_KEY_ID`, `AWS_ENDPOINT`, `GOOGLE_SERVICE_ACCOUNT` ….
+    /// Names that it does not know are passed over.
+    pub settings: Vec<(String, String)>,
+    /// How long a connection may take to be made.
+    pub connect_timeout: Duration,
+    /// How long one request may take.
+    pub request_timeout: Duration,
+    /// How often a request is repeated when the store is away or overloaded.
+    pub retries: usize,
+    /// How long one file may take, with all its retries.
+    pub deadline: Duration,
+}
+
+impl Default for StorageOptions {
+    fn default() -> StorageOptions {
+        StorageOptions {
+            settings: Vec::new(),
+            connect_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(20),
+            retries: 3,
+            deadline: Duration::from_mins(1),
+        }
+    }
+}
+
+impl StorageOptions {
+    /// The defaults, with the settings of this process's environment that begin with `AWS_` or `GOOGLE_`.
+    pub fn of_process() -> StorageOptions {
+        let ours = |name: &str| name.starts_with("AWS_") || name.starts_with("GOOGLE_");
+        let settings = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .filter(|(name, _)| ours(name));
+        StorageOptions { settings: settings.collect(), ..StorageOptions::default() }
+    }
+}
+
+/// Where reports are kept.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    prefix: Path,
+    /// The URL, for messages.
+    place: String,
+    /// The directory, where it is one.
+    directory: Option<PathBuf>,
+    /// What to set where the store asks for credentials.
+    credentials: &'static str,
+    deadline: Duration,
+}
+
+/// What [`Storage::put_report`] did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Put {
+    /// Names of the files that were written, in this order; none: the report was there already.
+    pub written: Vec<&'static str>,
+}
+
+impl Storage {
+    /// Makes ready to use the place that a URL names; nothing is asked of it yet.
+    ///
+    /// # Errors
+    /// [`StorageError::Url`] or [`StorageError::Settings`], when the URL or the credentials cannot be used.
+    pub fn open(url: &str, options: &StorageOptions) -> Result<Storage, StorageError> {
+        open::open(url, options)
+    }
+
+    /// The URL, for messages.
+    pub fn place(&self) -> &str {
+        &self.place
+    }
+
+    /// The URL of a day's report.
+    pub fn report_place(&self, date: NaiveDate) -> String {
+        format!("{}/{}", self.place, directory_of(date))
+    }
+
+    /// Keeps a report: its files in the order given, the manifest last.
+    ///
+    /// # Errors
+    /// [`StorageError`]. No file is left half-written, the manifest is not changed before all others are durable, and
+    /// calling it again completes the work.
+    pub async fn put_report(&self, date: NaiveDate, files: &[File]) -> Result<Put, StorageError> {
+        if self.holds(date, files).await? {
+            return Ok(Put { written: Vec::new() });
+        }
+        self.make_directory()?;
+        let (manifest, others): (Vec<&File>, Vec<&File>) =
+            files.iter().partition(|file| file.name == MANIFEST);
+        let mut written = Vec::new();
+        for file in others.into_iter().chain(manifest) {
+            self.put(date, file).await?;
+            written.push(file.name);
+        }
+        self.clear_leftovers(date);
+        Ok(Put { written })
+    }
+
+    /// The manifest of a day's report; none: there is no report, or its manifest cannot be read as one.
+    ///
+    /// # Errors
+    /// [`StorageError`], when the store does not answer or refuses.
+    pub async fn manifest(&self, date: NaiveDate) -> Result<Option<Manifest>, StorageError> {
+        let Some(bytes) = self.get(date, MANIFEST).await? else { return Ok(None) };
+        Ok(serde_json::from_slice(&bytes).ok())
+    }
+
+    /// Fetches a file of a day's report and holds it against the manifest's entry.
+    ///
+    /// # Errors
+    /// [`StorageError::Damaged`], when it is missing or has another digest; else as [`Storage::manifest`].
+    pub async fn fetch(&self, date: NaiveDate, entry: &Entry) -> Result<Bytes, StorageError> {
+        let damaged = |problem: &str| StorageError::Damaged {
+            place: format!("{}/{}", self.report_place(date), entry.name),
+            problem: problem.to_owned(),
+        };
+        let bytes = self.get(date, &entry.name).await?.ok_or_else(|| damaged("is missing"))?;
+        if sha256(&bytes) == entry.sha256 { Ok(bytes) } else { Err(damaged("differs from its manifest")) }
+    }
+
+    /// The bytes of a day's manifest as they are kept.
+    ///
+    /// # Errors
+    /// As [`Storage::manifest`].
+    pub async fn manifest_bytes(&self, date: NaiveDate) -> Result<Option<Bytes>, StorageError> {
+        self.get(date, MANIFEST).await
+    }
+
+    /// Whether the report is there already: a manifest with equal digests, and each file in its length.
+    async fn holds(&self, date: NaiveDate, files: &[File]) -> Result<bool, StorageError> {
+        let Some(manifest) = self.manifest(date).await? else { return Ok(false) };
+        let new: Vec<Entry> = files.iter().filter(|file| file.name != MANIFEST).map(Entry::of).collect();
+        if manifest.files != new {
+            return Ok(false);
+        }
+        let lengths = self.lengths(date).await?;
+        Ok(new.iter().all(|entry| lengths.get(&entry.name) == Some(&entry.bytes)))
+    }
+
+    async fn lengths(&self, date: NaiveDate) -> Result<BTreeMap<String, u64>, StorageError> {
+        let directory = self.path(date, None);
+        let listing = self.store.list(Some(&directory)).try_collect::<Vec<_>>();
+        let objects = self.in_time(async { listing.await.map(Some) }).await?.unwrap_or_default();
+        let named =
+            |object: object_store::ObjectMeta| Some((object.location.filename()?.to_owned(), object.size));
+        Ok(objects.into_iter().filter_map(named).collect())
+    }
+
+    async fn get(&self, date: NaiveDate, name: &str) -> Result<Option<Bytes>, StorageError> {
+        let path = self.path(date, Some(name));
+        self.in_time(async {
+            match self.store.get(&path).await {
+                Ok(object) => object.bytes().await.map(Some),
+                // Where the bucket itself is missing, that is an error.
+                Err(error @ object_store::Error::NotFound { .. }) if !error::names_bucket(&error) => Ok(None),
+                Err(error) => Err(error),
+            }
+        })
+        .await
+    }
+
+    async fn put(&self, date: NaiveDate, file: &File) -> Result<(), StorageError> {
+        let mut options = PutOptions::default();
+        // A directory keeps no attributes.
+        if self.directory.is_none() {
+            options.attributes = Attributes::from_iter([(Attribute::ContentType, file.media_type())]);
+        }
+        let path = self.path(date, Some(file.name));
+        self.in_time(async { self.store.put_opts(&path, file.bytes.clone().into(), options).await.map(drop) })
+            .await
+    }
+
+    async fn in_time<T>(
+        &self,
+        work: impl Future<Output = Result<T, object_store::Error>>,
+    ) -> Result<T, StorageError> {
+        match tokio::time::timeout(self.deadline, work).await {
+            Ok(outcome) => outcome.map_err(|error| classify(&error, &self.place, self.credentials)),
+            Err(_) => Err(StorageError::Unavailable {
+                place: self.place.clone(),
+                problem: format!("no answer within {:?}", self.deadline),
+            }),
+        }
+    }
+
+    fn path(&self, date: NaiveDate, name: Option<&str>) -> Path {
+        let directory = directory_of(date);
+        let parts = directory.split('/').chain(name);
+        parts.fold(self.prefix.clone(), |path, part| path.join(part))
+    }
+
+    fn make_directory(&self) -> Result<(), StorageError> {
+        let Some(directory) = &self.directory else { return Ok(()) };
+        std::fs::create_dir_all(directory).map_err(|error| error::of_directory(&self.place, &error))
+    }
+
+    /// Removes what a killed process had begun to write in a directory: its names end in `#1`, `#2` ….
+    fn clear_leftovers(&self, date: NaiveDate) {
+        let Some(directory) = &self.directory else { return };
+        let Ok(entries) = std::fs::read_dir(directory.join(directory_of(date))) else { return };
+        for entry in entries.flatten() {
+            let name = entry.file_name();
+            let is_leftover =
+                name.to_str().and_then(|name| name.rsplit_once('#')).is_some_and(|(_, number)| {
+                    !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit())
+                });
+            if is_leftover && let Err(error) = std::fs::remove_file(entry.path()) {
+                tracing::warn!(file = %entry.path().display(), %error, "a file begun by a killed process stays");
+            }
+        }
+    }
+}
+
+/// The directory of a day's report within the place.
+pub fn directory_of(date: NaiveDate) -> String {
+    format!("daily_report/date={date}")
+}
