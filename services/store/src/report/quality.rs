@@ -47,7 +47,7 @@ pub(super) async fn fates(db: &mut PgConnection, day: BusinessDay) -> Result<Vec
 const REJECTS: &str = "
     SELECT topic, coalesce(reason, '') AS reason, count(*) AS records FROM events_log
     WHERE status = 'rejected' AND processed_at >= $1 AND processed_at < $2
-    GROUP BY 1, 2 ORDER BY 1 COLLATE \"C\", 2 COLLATE \"C\"";
+    GROUP BY topic, reason ORDER BY topic COLLATE \"C\", coalesce(reason, '') COLLATE \"C\"";
 
 /// Why records were rejected that were processed on a day.
 pub(super) async fn rejects(db: &mut PgConnection, day: BusinessDay) -> Result<Rejects, sqlx::Error> {
@@ -133,14 +133,12 @@ fn outlier(z_score: Tenths, row: OutlierRow) -> Outlier {
     }
 }
 
-/// Through the day's lines, which are found by their timestamps, to the headers by their key.
 const MISMATCHES: &str = "
-    SELECT h.source, h.order_id, (h.stated_value * 10000)::bigint AS stated, (h.order_value * 10000)::bigint AS actual,
-        count(*) OVER () AS orders, (sum(h.stated_value - h.order_value) OVER () * 10000)::bigint AS difference
-    FROM (SELECT DISTINCT source, order_id FROM orders
-          WHERE \"timestamp\" >= $1 AND \"timestamp\" < $2 AND kind = 'sale') d
-    JOIN order_headers h USING (source, order_id) WHERE h.value_mismatch AND h.stated_value IS NOT NULL
-    ORDER BY abs(h.stated_value - h.order_value) DESC, h.source COLLATE \"C\", h.order_id COLLATE \"C\" LIMIT $3";
+    SELECT source, order_id, (stated_value * 10000)::bigint AS stated, (order_value * 10000)::bigint AS actual,
+        count(*) OVER () AS orders, (sum(stated_value - order_value) OVER () * 10000)::bigint AS difference
+    FROM order_headers
+    WHERE value_mismatch AND ordered_at >= $1 AND ordered_at < $2 AND stated_value IS NOT NULL
+    ORDER BY abs(stated_value - order_value) DESC, source COLLATE \"C\", order_id COLLATE \"C\" LIMIT $3";
 
 #[derive(FromRow)]
 struct MismatchRow {
