@@ -3,8 +3,10 @@
 pub mod changes;
 pub mod file;
 pub mod manifest;
+pub mod render;
 pub mod storage;
 
 pub use file::File;
 pub use manifest::Manifest;
+pub use render::{RenderContext, figures_sha256, render};
 pub use storage::{Storage, StorageError, StorageOptions};
