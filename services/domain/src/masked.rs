@@ -256,7 +256,7 @@ mod tests {
         let wide = format!("{{\"items\": {}1{}}}", "[".repeat(100), "]".repeat(100));
         assert!(shape(&wide).chars().count() <= SHAPE_CHARS);
         let many =
-            vec![r#"{"order_id": "x", "user_id": "y", "type": "sold", "sale_id": "z", "store_id": "q"}"#; 3];
+            [r#"{"order_id": "x", "user_id": "y", "type": "sold", "sale_id": "z", "store_id": "q"}"#; 3];
         let many = format!("[[{0}], [{0}], [{0}]]", many.join(", "));
         assert_eq!(shape(&many).chars().count(), SHAPE_CHARS);
     }

@@ -3,6 +3,7 @@
 pub mod changes;
 pub mod file;
 pub mod manifest;
+pub mod narrative;
 pub mod render;
 pub mod storage;
 
