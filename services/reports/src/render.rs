@@ -15,8 +15,21 @@ mod chart;
 mod page;
 mod sheets;
 
+pub use sheets::money as two_decimals;
+
 /// Which report it is, as the documents name it.
 pub const REPORT: &str = "daily_report";
+
+/// The names of a report's files, in the order in which they are written.
+pub const FILES: [&str; 7] = [
+    "sales.csv",
+    "top_sellers.csv",
+    "low_stock.csv",
+    "data_quality.csv",
+    "report.json",
+    "report.html",
+    MANIFEST,
+];
 
 /// What a report says beside the figures.
 #[derive(Debug, Clone)]

@@ -18,6 +18,7 @@ use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutO
 
 use crate::file::{File, sha256};
 use crate::manifest::{Entry, MANIFEST, Manifest};
+use crate::render::FILES;
 
 mod error;
 mod open;
@@ -95,6 +96,17 @@ impl Storage {
         open::open(url, options)
     }
 
+    /// Makes ready to use a directory, by its path.
+    ///
+    /// # Errors
+    /// [`StorageError::Url`], when it is no path that a store could name.
+    pub fn in_directory(
+        directory: &std::path::Path,
+        options: &StorageOptions,
+    ) -> Result<Storage, StorageError> {
+        open::in_directory(directory, options)
+    }
+
     /// The URL, for messages.
     pub fn place(&self) -> &str {
         &self.place
@@ -148,12 +160,31 @@ impl Storage {
         if sha256(&bytes) == entry.sha256 { Ok(bytes) } else { Err(damaged("differs from its manifest")) }
     }
 
-    /// The bytes of a day's manifest as they are kept.
+    /// Fetches a day's report whole, each file held against the manifest; none: there is no report.
     ///
     /// # Errors
-    /// As [`Storage::manifest`].
-    pub async fn manifest_bytes(&self, date: NaiveDate) -> Result<Option<Bytes>, StorageError> {
-        self.get(date, MANIFEST).await
+    /// [`StorageError::Damaged`], when a file is missing, differs from the manifest or belongs to no report; else as
+    /// [`Storage::manifest`].
+    pub async fn report(&self, date: NaiveDate) -> Result<Option<(Manifest, Vec<File>)>, StorageError> {
+        let Some(bytes) = self.get(date, MANIFEST).await? else { return Ok(None) };
+        let damaged = |name: &str, problem: String| StorageError::Damaged {
+            place: format!("{}/{name}", self.report_place(date)),
+            problem,
+        };
+        let manifest: Manifest = serde_json::from_slice(&bytes)
+            .map_err(|error| damaged(MANIFEST, format!("cannot be read ({error})")))?;
+        let mut files = Vec::new();
+        for entry in &manifest.files {
+            // Only names that reports have: a manifest from elsewhere could name any path.
+            let name = FILES.into_iter().find(|name| *name == entry.name && *name != MANIFEST);
+            let name = name.ok_or_else(|| {
+                damaged(MANIFEST, format!("names {:?}, which is no file of a report", entry.name))
+            })?;
+            let bytes = self.fetch(date, entry).await?.to_vec();
+            files.push(File { name, bytes, rows: entry.rows });
+        }
+        files.push(File { name: MANIFEST, bytes: bytes.to_vec(), rows: None });
+        Ok(Some((manifest, files)))
     }
 
     /// Whether the report is there already: a manifest with equal digests, and each file in its length.

@@ -16,6 +16,7 @@ pub mod overview;
 pub mod progress;
 mod reads;
 pub mod report;
+pub mod reports;
 mod rows;
 pub mod writer;
 

@@ -309,8 +309,8 @@ fn optional(number: Option<Tenths>) -> String {
     number.map_or_else(String::new, |number| number.to_string())
 }
 
-/// Two decimals, rounded half away from zero.
-pub(super) fn money(amount: Money) -> String {
+/// An amount with two decimals, rounded half away from zero.
+pub fn money(amount: Money) -> String {
     let ten_thousandths = amount.ten_thousandths();
     let hundredths = (ten_thousandths.unsigned_abs() + 50) / 100;
     let sign = if ten_thousandths < 0 && hundredths > 0 { "-" } else { "" };

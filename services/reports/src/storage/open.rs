@@ -24,9 +24,7 @@ pub(super) fn open(url: &str, options: &StorageOptions) -> Result<Storage, Stora
     match scheme {
         "file" => {
             let directory = directory(rest).map_err(|problem| wrong(&problem))?;
-            let prefix = Path::from_absolute_path(&directory).map_err(|error| wrong(&error.to_string()))?;
-            let store = Arc::new(LocalFileSystem::new().with_fsync(true));
-            Ok(storage(store, prefix, url, options, "").in_directory(directory))
+            local(directory, url, options)
         }
         "s3" | "gs" => {
             let parsed = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;
@@ -54,6 +52,20 @@ pub(super) fn open(url: &str, options: &StorageOptions) -> Result<Storage, Stora
     }
 }
 
+pub(super) fn in_directory(directory: &FilePath, options: &StorageOptions) -> Result<Storage, StorageError> {
+    let url = format!("file://{}", directory.display());
+    let absolute =
+        std::path::absolute(directory).map_err(|error| super::error::of_directory(&url, &error))?;
+    local(absolute, &url, options)
+}
+
+fn local(directory: PathBuf, url: &str, options: &StorageOptions) -> Result<Storage, StorageError> {
+    let prefix = Path::from_absolute_path(&directory)
+        .map_err(|error| StorageError::Url { url: url.to_owned(), problem: error.to_string() })?;
+    let store = Arc::new(LocalFileSystem::new().with_fsync(true));
+    Ok(Storage { directory: Some(directory), ..storage(store, prefix, url, options, "") })
+}
+
 fn storage(
     store: Arc<dyn ObjectStore>,
     prefix: Path,
@@ -63,12 +75,6 @@ fn storage(
 ) -> Storage {
     let place = url.trim_end_matches('/').to_owned();
     Storage { store, prefix, place, directory: None, credentials, deadline: options.deadline }
-}
-
-impl Storage {
-    fn in_directory(self, directory: PathBuf) -> Storage {
-        Storage { directory: Some(directory), ..self }
-    }
 }
 
 /// The directory of a `file://` URL: absolute, or within the working directory where it does not begin with a slash.
