@@ -1,6 +1,6 @@
 //! What ran, what failed and why.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::{RUN, Run, RunState, Task};
@@ -82,4 +82,20 @@ pub async fn latest(pool: &PgPool) -> Result<Vec<Run>, sqlx::Error> {
 pub async fn counts(pool: &PgPool) -> Result<Vec<Counted>, sqlx::Error> {
     let sql = "SELECT job, state, count(*) AS runs, max(finished_at) AS finished_at FROM job_runs GROUP BY job, state";
     sqlx::query_as(sql).fetch_all(pool).await
+}
+
+/// The runs of a job for the business days of a range, both ends included, in order.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn between(
+    pool: &PgPool,
+    job: &str,
+    from: NaiveDate,
+    to: NaiveDate,
+) -> Result<Vec<Run>, sqlx::Error> {
+    let sql = format!(
+        "SELECT {RUN} FROM job_runs WHERE job = $1 AND data_date BETWEEN $2 AND $3 ORDER BY data_date"
+    );
+    sqlx::query_as(AssertSqlSafe(sql)).bind(job).bind(from).bind(to).fetch_all(pool).await
 }

@@ -40,6 +40,15 @@ pub async fn prepare(pool: &PgPool) -> Result<(), sqlx::migrate::MigrateError> {
     PostgresStorage::migrations().run(pool).await
 }
 
+/// Whether the tables are there: of runs, and apalis's.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn is_prepared(pool: &PgPool) -> Result<bool, sqlx::Error> {
+    let sql = "SELECT to_regclass('job_runs') IS NOT NULL AND to_regclass('apalis.jobs') IS NOT NULL";
+    sqlx::query_scalar(sql).fetch_one(pool).await
+}
+
 /// Puts an announcement of each run into the queue.
 pub(super) async fn announce(connection: &mut PgConnection, runs: &[i64]) -> Result<(), sqlx::Error> {
     if runs.is_empty() {
