@@ -15,8 +15,10 @@ pub mod outputs;
 pub mod overview;
 pub mod progress;
 mod reads;
+pub mod reject_sample;
 pub mod report;
 pub mod reports;
+pub mod retention;
 mod rows;
 pub mod writer;
 
