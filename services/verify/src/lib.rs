@@ -13,6 +13,7 @@ mod event;
 mod facts;
 mod movements;
 mod names;
+pub mod reconcile;
 mod record;
 mod report;
 mod settle;
@@ -32,6 +33,7 @@ use anyhow::Context;
 use rdkafka::ClientConfig;
 use stocktide_runtime::Config;
 
+pub use reconcile::{ReconcileMetrics, reconcile};
 pub use report::{Check, EXAMPLES, Report};
 
 /// How long [`run`] waits for what is under way, unless told otherwise.
