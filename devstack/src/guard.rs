@@ -40,13 +40,17 @@ each() {
   done
   return 0
 }
+gone() {
+  tries=50
+  while each '' && [ -n "$left" ] && [ $tries -gt 0 ]; do
+    sleep 0.1
+    tries=$((tries - 1))
+  done
+}
 each now
-tries=50
-while each '' && [ -n "$left" ] && [ $tries -gt 0 ]; do
-  sleep 0.1
-  tries=$((tries - 1))
-done
+gone
 each now KILL
+gone
 [ -z "$1" ] || rm -rf -- "$1"
 "#;
 
