@@ -19,6 +19,7 @@ mod import;
 mod migrate;
 mod processor;
 mod produce;
+mod report;
 mod send;
 mod table;
 mod topics;
@@ -77,6 +78,7 @@ enum Command {
     Processor(processor::ProcessorArgs),
     Up(up::UpArgs),
     Topics(topics::TopicsArgs),
+    Report(report::ReportArgs),
     Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
 }
@@ -130,6 +132,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Processor(args) => processor::run(args, &config).await,
         Command::Up(args) => up::run(args, &config).await,
         Command::Topics(args) => topics::run(args, &config).await,
+        Command::Report(args) => report::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,
     }
