@@ -93,7 +93,7 @@ async fn serve_bytes(bytes: &'static [u8]) -> String {
     tokio::spawn(async move {
         let mut kept = Vec::new();
         while let Ok((mut connection, _)) = listener.accept().await {
-            let _ = connection.read(&mut [0; 64 * 1024]).await;
+            let _ = connection.read(&mut vec![0; 64 * 1024]).await;
             let _ = connection.write_all(bytes).await;
             kept.push(connection);
         }
