@@ -23,11 +23,15 @@ impl Drop for Service {
 }
 
 fn status(address: &str, path: &str) -> u16 {
+    answer(address, path)[9..12].parse().unwrap()
+}
+
+fn answer(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();
-    response[9..12].parse().unwrap()
+    response
 }
 
 #[test]
@@ -41,7 +45,14 @@ fn up_becomes_ready_and_ends_in_order_at_a_signal() {
     };
     run(&mut connected(&["migrate"])).done();
 
-    let mut service = Service(connected(&["up"]).stderr(Stdio::piped()).spawn().unwrap());
+    // Always due, whatever the time.
+    let directory = tempfile::TempDir::new().unwrap();
+    let schedule = directory.path().join("schedule.toml");
+    std::fs::write(&schedule, "[[job]]\nname = \"daily_report\"\ncron = \"0 0 * * *\"\n").unwrap();
+    let reports = format!("file://{}", directory.path().join("reports").display());
+    let mut up = connected(&["up"]);
+    up.env("STOCKTIDE_JOBS_FILE", &schedule).env("STOCKTIDE_REPORTS_URL", reports);
+    let mut service = Service(up.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(service.0.stderr.take().unwrap()).lines();
     let told =
         log.find_map(|line| line.unwrap().split_once("http://").map(|(_, address)| address.to_owned()));
@@ -55,6 +66,17 @@ fn up_becomes_ready_and_ends_in_order_at_a_signal() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!((status(&address, "/live"), status(&address, "/metrics")), (200, 200));
+    // Yesterday's report is due at once.
+    let made = "stocktide_jobs_runs_finished_total{job=\"daily_report\",state=\"succeeded\"} 1";
+    while !answer(&address, "/metrics").contains(made) {
+        assert!(Instant::now() < deadline, "{}", answer(&address, "/metrics"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    for name in ["runs", "run_seconds_sum", "rows_total", "takeovers_total", "last_success_timestamp_seconds"]
+    {
+        let shown = answer(&address, "/metrics");
+        assert!(shown.contains(&format!("\nstocktide_jobs_{name}")), "{name}: {shown}");
+    }
     kill_process(Pid::from_child(&service.0), Signal::TERM).unwrap();
     assert_eq!(service.0.wait().unwrap().code(), Some(0));
     runtime.block_on(stack.stop()).unwrap();

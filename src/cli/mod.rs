@@ -16,6 +16,7 @@ mod config;
 mod demo;
 mod dev;
 mod import;
+mod jobs;
 mod migrate;
 mod processor;
 mod produce;
@@ -76,6 +77,7 @@ enum Command {
     Import(import::ImportArgs),
     Send(send::SendArgs),
     Processor(processor::ProcessorArgs),
+    Jobs(jobs::JobsArgs),
     Up(up::UpArgs),
     Topics(topics::TopicsArgs),
     Report(report::ReportArgs),
@@ -130,6 +132,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Import(args) => import::run(args, &config).await,
         Command::Send(args) => send::run(args, &config).await,
         Command::Processor(args) => processor::run(args, &config).await,
+        Command::Jobs(args) => jobs::run(args, &config).await,
         Command::Up(args) => up::run(args, &config).await,
         Command::Topics(args) => topics::run(args, &config).await,
         Command::Report(args) => report::run(args, &config).await,

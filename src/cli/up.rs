@@ -2,15 +2,19 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
+use stocktide_jobs::serve;
 use stocktide_processor::RunOptions;
 use stocktide_runtime::{Config, admin, shutdown};
 
-/// Run the services in one process, for small installations: the processor.
+use super::jobs;
+
+/// Run the services in one process, for small installations: the processor, and the scheduled jobs.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Example:
   stocktide migrate && stocktide up --admin-listen 127.0.0.1:9100
 
-Ctrl-C finishes the batch in hand; a second one ends at once.")]
+Ctrl-C finishes the batch in hand, and what a job is at; a second one ends at once.")]
 pub struct UpArgs {}
 
 /// Runs it.
@@ -22,6 +26,20 @@ pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal();
     admin::serve(&config.admin.listen, options.registry.clone(), options.health.clone(), stop.clone())
         .await?;
-    stocktide_processor::run(config, options, stop).await?;
+    let rails = jobs::rails(config, &options.registry, options.health.clone()).await?;
+    let both = stop.child_token();
+    // Neither goes on alone: whoever started them is to see that one has ended.
+    let guard = both.clone().drop_guard();
+    let token = both.clone();
+    let jobs = tokio::spawn(async move {
+        let served = serve::serve(rails, token.clone()).await;
+        token.cancel();
+        served
+    });
+    let processed = stocktide_processor::run(config, options, both).await;
+    drop(guard);
+    let served = jobs.await.context("the jobs")?;
+    processed?;
+    served?;
     Ok(ExitCode::SUCCESS)
 }

@@ -100,7 +100,7 @@ pub async fn run_day(
                     jobs::forget_tasks(&rails.pool, run.run_id, run.claim).await?;
                 }
                 match execute(rails, &run, stop).await? {
-                    Ended::Finished(run) => return Ok(Came::Ran(run)),
+                    Ended::Finished(run) => return Ok(Came::Ran(*run)),
                     Ended::Stopped => {
                         // Nobody may be there to go on with it.
                         jobs::finish(&rails.pool, run.run_id, run.claim, Some("interrupted")).await?;

@@ -26,7 +26,7 @@ use crate::schedule::Entry;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Ended {
     /// The run succeeded or failed.
-    Finished(Run),
+    Finished(Box<Run>),
     /// It was to stop. The run is still the asker's.
     Stopped,
     /// The run is not the asker's any more.
@@ -69,17 +69,16 @@ pub async fn execute(rails: &Rails, run: &Run, stop: &CancellationToken) -> Resu
     };
     rails.metrics.count(&finished);
     tell(&finished);
-    Ok(Ended::Finished(finished))
+    Ok(Ended::Finished(Box::new(finished)))
 }
 
 fn tell(run: &Run) {
     let seconds = run.duration().map_or(0.0, |duration| duration.as_secs_f64());
     let (run_id, job, date) = (run.run_id, &run.job, run.data_date);
-    match (run.state, &run.error) {
-        (RunState::Failed, Some(error)) => {
-            tracing::error!(run_id, job, %date, seconds, "run failed: {error}")
-        }
-        _ => tracing::info!(run_id, job, %date, seconds, rows = run.rows, "run succeeded"),
+    if let (RunState::Failed, Some(error)) = (run.state, &run.error) {
+        tracing::error!(run_id, job, %date, seconds, "run failed: {error}");
+    } else {
+        tracing::info!(run_id, job, %date, seconds, rows = run.rows, "run succeeded");
     }
 }
 

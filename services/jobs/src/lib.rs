@@ -4,6 +4,7 @@
 //! day, in the store) and announces them through apalis; a worker claims a run and [`execute`]s its graph of tasks. [`serve`]
 //! runs scheduler and worker; [`by_hand`] executes runs in the foreground.
 
+pub mod built_in;
 pub mod by_hand;
 pub mod execute;
 pub mod graph;

@@ -2,6 +2,7 @@
 
 use prometheus::{HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use stocktide_store::jobs::{Counted, Run, RunState};
+use stocktide_verify::ReconcileMetrics;
 
 use crate::schedule::Schedule;
 
@@ -10,6 +11,8 @@ macro_rules! metrics {
         /// One field per metric; the doc comment is its help text.
         pub struct Metrics {
             $($(#[doc = $help])+ pub $field: $kind,)*
+            /// What the nightly verification said.
+            pub reconcile: ReconcileMetrics,
         }
 
         impl Metrics {
@@ -20,7 +23,7 @@ macro_rules! metrics {
             pub fn register(registry: &Registry) -> prometheus::Result<Metrics> {
                 $(let $field = metrics!(@make $kind, $name, concat!($($help),+).trim(), $labels)?;
                   registry.register(Box::new($field.clone()))?;)*
-                Ok(Metrics { $($field,)* })
+                Ok(Metrics { $($field,)* reconcile: ReconcileMetrics::register(registry)? })
             }
         }
     };
@@ -48,8 +51,6 @@ metrics! {
     runs: IntGaugeVec = "stocktide_jobs_runs" ["job", "state"],
     /// When a run last succeeded, whoever executed it, in seconds since 1970; 0: never.
     last_success: IntGaugeVec = "stocktide_jobs_last_success_timestamp_seconds" ["job"],
-    /// Records, rows or sums that differed in the last reconciliation, by promise.
-    differing: IntGaugeVec = "stocktide_jobs_reconcile_differing" ["check"],
 }
 
 impl Metrics {

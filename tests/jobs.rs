@@ -1,0 +1,283 @@
+//! `stocktide jobs` on a real PostgreSQL, as a person would use it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod command;
+
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use command::{Outcome, run, stocktide};
+use serde_json::Value;
+use sqlx::{Connection, PgConnection};
+use stocktide_devstack::{Stack, StackOptions};
+use tempfile::TempDir;
+
+/// A database with the schema, and a directory for reports.
+struct World {
+    runtime: tokio::runtime::Runtime,
+    stack: Option<Stack>,
+    url: String,
+    directory: TempDir,
+}
+
+impl World {
+    fn new() -> World {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let options = StackOptions { kafka: false, ..StackOptions::default() };
+        let stack = runtime.block_on(Stack::start(options)).unwrap();
+        let url = stack.database_url();
+        runtime.block_on(stocktide_store::migrate::run(&url, "GBP", "Europe/London")).unwrap();
+        World { runtime, stack: Some(stack), url, directory: TempDir::new().unwrap() }
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = stocktide(args);
+        command
+            .env("STOCKTIDE_DATABASE_URL", &self.url)
+            .env("STOCKTIDE_BUSINESS_TIMEZONE", "Europe/London")
+            .env("STOCKTIDE_REPORTS_URL", format!("file://{}", self.reports().display()))
+            .env("STOCKTIDE_LOG_FILTER", "error")
+            .env("STOCKTIDE_JOBS_TAKEOVER", "2s");
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Outcome {
+        run(&mut self.command(args))
+    }
+
+    fn reports(&self) -> std::path::PathBuf {
+        self.directory.path().join("reports")
+    }
+
+    fn execute(&self, sql: &'static str) {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
+        });
+    }
+
+    fn holds(&self, sql: &'static str) -> bool {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
+        })
+    }
+
+    fn until(&self, sql: &'static str) {
+        let deadline = Instant::now() + Duration::from_mins(1);
+        while !self.holds(sql) {
+            assert!(Instant::now() < deadline, "still not: {sql}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(stack) = self.stack.take() {
+            let _ = self.runtime.block_on(stack.stop());
+        }
+    }
+}
+
+/// Every file below a directory with its bytes and when it was written.
+fn files(directory: &Path) -> Vec<(String, Vec<u8>, std::time::SystemTime)> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(files(&path));
+        } else {
+            let written = std::fs::metadata(&path).unwrap().modified().unwrap();
+            found.push((path.display().to_string(), std::fs::read(&path).unwrap(), written));
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A catalogue of one product.
+const CATALOGUE: &str = "
+    INSERT INTO locations VALUES ('online', 'Online', 'online', 'UTC');
+    INSERT INTO products (product_id, name, category, price, currency, reorder_point, kind)
+        VALUES ('apple', 'Apple', 'fruit', 1, 'GBP', 5, 'stock');
+    INSERT INTO inventory (product_id, location_id, quantity_on_hand, version, opening_quantity, last_updated)
+        VALUES ('apple', 'online', 6, 0, 6, '2024-01-01Z')";
+
+#[test]
+fn a_day_is_triggered_backfilled_shown_and_never_rewritten() {
+    let world = World::new();
+    world.execute(CATALOGUE);
+    let triggered = world.run(&["jobs", "trigger", "daily_report", "--date", "2024-03-31", "--json"]).done();
+    let run = &triggered.documents()[0];
+    assert_eq!((run["state"].as_str(), run["data_date"].as_str()), (Some("succeeded"), Some("2024-03-31")));
+    // The day on which London's clocks go forward.
+    assert_eq!(run["interval_start"], "2024-03-31T00:00:00Z");
+    assert_eq!(run["interval_end"], "2024-03-31T23:00:00Z");
+    let tasks: Vec<_> =
+        run["tasks"].as_array().unwrap().iter().map(|t| t["task"].as_str().unwrap()).collect();
+    assert_eq!((tasks.len(), tasks[0], tasks[7]), (8, "collect", "record"));
+    let written = files(&world.reports());
+    assert_eq!(written.len(), 7);
+    assert!(world.holds("SELECT count(*) = 1 AND max(revision) = 1 FROM reports"));
+
+    // A second time there is nothing to write, and still one revision.
+    world.run(&["jobs", "trigger", "daily_report", "--date", "2024-03-31"]).done();
+    assert_eq!(files(&world.reports()), written);
+    assert!(world.holds("SELECT count(*) = 1 FROM reports"));
+
+    let range =
+        ["jobs", "backfill", "daily_report", "--from", "2024-03-29", "--to", "2024-04-02", "--parallel", "2"];
+    let dry = world.run(&[&range[..], &["--dry-run", "--json"]].concat()).done();
+    let would: Vec<_> = dry.documents().iter().map(|day| day["would"].as_str().unwrap().to_owned()).collect();
+    assert_eq!(would, ["execute", "execute", "leave", "execute", "execute"]);
+    let summary = world.run(&[&range[..], &["--json"]].concat()).done().documents();
+    assert_eq!((&summary[0]["succeeded"], &summary[0]["already"]), (&4.into(), &1.into()));
+    let written = files(&world.reports());
+    assert_eq!(written.len(), 35);
+    let again = world.run(&[&range[..], &["--force", "--json"]].concat()).done().documents();
+    assert_eq!(again[0]["succeeded"], 5);
+    assert_eq!(files(&world.reports()), written);
+
+    // Dropped and made in another order, byte for byte the same.
+    std::fs::remove_dir_all(world.reports()).unwrap();
+    for date in ["2024-04-02", "2024-03-30", "2024-03-31", "2024-03-29", "2024-04-01"] {
+        world.run(&["jobs", "trigger", "daily_report", "--date", date]).done();
+    }
+    let bytes = |files: &[(String, Vec<u8>, _)]| {
+        files.iter().map(|(name, bytes, _)| (name.clone(), bytes.clone())).collect::<Vec<_>>()
+    };
+    assert_eq!(bytes(&files(&world.reports())), bytes(&written));
+
+    let runs = world.run(&["jobs", "runs", "--job", "daily_report", "--state", "succeeded", "--json"]).done();
+    assert_eq!(runs.documents().len(), 5);
+    let shown = world.run(&["jobs", "show", "1"]).done().stdout;
+    assert!(shown.starts_with("run 1 of daily_report for 2024-03-31 (Europe/London)\n"), "{shown}");
+    let list: Vec<Value> = world.run(&["jobs", "list", "--json"]).done().documents();
+    assert_eq!(
+        list.iter().map(|job| job["name"].as_str().unwrap()).collect::<Vec<_>>(),
+        ["daily_report", "reconcile", "retention"]
+    );
+    assert_eq!(list[0]["last_run"]["data_date"], "2024-04-02");
+    assert!(world.run(&["jobs", "list"]).done().stdout.starts_with("job "));
+}
+
+#[test]
+fn a_place_that_cannot_be_written_fails_the_run_and_the_retry_succeeds() {
+    let world = World::new();
+    // A file where the directory has to be.
+    std::fs::write(world.reports(), "in the way").unwrap();
+    let failed = world.run(&["jobs", "trigger", "daily_report", "--date", "2024-03-01", "--json"]);
+    assert_eq!(failed.code, 1, "{failed:?}");
+    let run = &failed.documents()[0];
+    assert_eq!(run["state"], "failed");
+    assert!(run["error"].as_str().unwrap().starts_with("task upload: "), "{run}");
+    assert!(world.holds("SELECT count(*) = 0 FROM reports"));
+
+    std::fs::remove_file(world.reports()).unwrap();
+    let retried = world.run(&["jobs", "retry", "1", "--json"]).done();
+    let run = &retried.documents()[0];
+    assert_eq!((run["state"].as_str(), run["run_id"].as_i64()), (Some("succeeded"), Some(1)));
+    let attempts = |task| {
+        let tasks = run["tasks"].as_array().unwrap();
+        tasks.iter().find(|t| t["task"] == task).unwrap()["attempts"].as_i64()
+    };
+    assert_eq!((attempts("collect"), attempts("upload")), (Some(1), Some(2)));
+    assert_eq!(files(&world.reports()).len(), 7);
+    let again = world.run(&["jobs", "retry", "1"]).done();
+    assert!(again.stdout.starts_with("run 1 has succeeded already: nothing was done\n"), "{again:?}");
+}
+
+#[test]
+fn retention_that_is_not_configured_keeps_everything() {
+    let world = World::new();
+    world.run(&["jobs", "trigger", "retention", "--date", "2024-03-01"]).done();
+    let noted = "SELECT output ->> 'note' LIKE 'retention.log_age is not set%' FROM job_tasks";
+    assert!(world.holds(noted));
+}
+
+#[test]
+fn what_cannot_be_done_is_told_in_one_line() {
+    let world = World::new();
+    let refused = |args: &[&str], code: i32, says: &str| {
+        let outcome = world.run(args);
+        assert_eq!(outcome.code, code, "{outcome:?}");
+        assert!(outcome.complaint().contains(says), "{outcome:?}");
+    };
+    let trigger = ["jobs", "trigger", "daily_report", "--date"];
+    refused(
+        &[&trigger[..], &["2999-01-01"]].concat(),
+        2,
+        "2999-01-01 is not over yet in Europe/London; allowed: days up to",
+    );
+    refused(&[&trigger[..], &["2024-02-30"]].concat(), 2, "2024-02-30");
+    let allowed = "there is no job \"nap\"; allowed: daily_report, reconcile, retention";
+    refused(&["jobs", "trigger", "nap", "--date", "2024-01-01"], 2, allowed);
+    refused(&["jobs", "runs", "--job", "nap"], 2, allowed);
+    let backfill = ["jobs", "backfill", "daily_report", "--from", "2024-01-02", "--to"];
+    refused(&[&backfill[..], &["2024-01-01"]].concat(), 2, "2024-01-02 comes after 2024-01-01");
+    refused(&[&backfill[..], &["2999-01-01"]].concat(), 2, "too many days");
+    refused(&["jobs", "show", "99"], 1, "there is no run 99");
+    refused(&["jobs", "retry", "99"], 1, "there is no run 99");
+
+    let schedule = world.directory.path().join("schedule.toml");
+    for (rest, says) in [
+        ("cron = \"0 0 30 2 *\"", "job \"daily_report\": cron \"0 0 30 2 *\" never fires"),
+        ("cron = \"61 0 * * *\"", "job \"daily_report\": cron \"61 0 * * *\" is not one"),
+        ("cron = \"0 0 * * *\"\ntimezone = \"Mars/Base\"", "timezone \"Mars/Base\" is not known"),
+    ] {
+        std::fs::write(&schedule, format!("[[job]]\nname = \"daily_report\"\n{rest}\n")).unwrap();
+        let outcome = run(world.command(&["jobs", "list"]).env("STOCKTIDE_JOBS_FILE", &schedule));
+        assert!(outcome.code == 2 && outcome.complaint().contains(says), "{outcome:?}");
+    }
+
+    world.execute("CREATE DATABASE empty");
+    let empty = format!("{}/empty", world.url.rsplit_once('/').unwrap().0);
+    let outcome = run(world.command(&["jobs", "list"]).env("STOCKTIDE_DATABASE_URL", empty));
+    assert!(
+        outcome.code == 1 && outcome.complaint().contains("run `stocktide migrate` first"),
+        "{outcome:?}"
+    );
+}
+
+/// Ends the service if the test does not.
+struct Service(Child);
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+#[test]
+fn a_worker_that_is_killed_in_the_middle_of_a_report_is_followed_by_another() {
+    let world = World::new();
+    world.execute(CATALOGUE);
+    let schedule = world.directory.path().join("schedule.toml");
+    std::fs::write(&schedule, "[[job]]\nname = \"daily_report\"\ncron = \"0 0 * * *\"\n").unwrap();
+    let serve = || {
+        let mut command = world.command(&["jobs", "run"]);
+        command.env("STOCKTIDE_JOBS_FILE", &schedule).env("STOCKTIDE_JOBS_POLL", "200ms");
+        Service(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    };
+    // Whoever reads the catalogue waits: the first task cannot come to its end.
+    let mut lock = world.runtime.block_on(PgConnection::connect(&world.url)).unwrap();
+    let held = "BEGIN; LOCK TABLE products IN ACCESS EXCLUSIVE MODE";
+    world.runtime.block_on(sqlx::raw_sql(held).execute(&mut lock)).unwrap();
+    let mut doomed = serve();
+    world.until("SELECT EXISTS (SELECT FROM job_tasks WHERE task = 'collect' AND state = 'running')");
+    doomed.0.kill().unwrap();
+    doomed.0.wait().unwrap();
+    world.runtime.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut lock)).unwrap();
+    drop(lock);
+
+    let killed = Instant::now();
+    let _other = serve();
+    world.until("SELECT count(*) = 1 AND bool_and(state = 'succeeded') FROM job_runs");
+    assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
+    assert!(world.holds("SELECT claim = 2 AND losses = 1 FROM job_runs"));
+    assert!(world.holds("SELECT count(*) = 1 FROM reports"));
+    assert_eq!(files(&world.reports()).len(), 7);
+}
