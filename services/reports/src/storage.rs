@@ -22,6 +22,7 @@ use crate::render::FILES;
 
 mod error;
 mod open;
+mod remarks;
 
 pub use error::StorageError;
 

@@ -17,6 +17,7 @@ use stocktide_domain::report::{
     DataQuality, Fates, LateEvents, Outliers, OversoldStock, RejectCount, Rejects, ValueMismatches,
 };
 use stocktide_reports::narrative::{ANSWER_BYTES, Narrative, NarrativeOptions, TEXT_CHARS, narrate};
+use stocktide_reports::{Storage, StorageOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 
@@ -252,6 +253,24 @@ async fn the_key_does_not_follow_a_redirection() {
         serve(move |_| (StatusCode::TEMPORARY_REDIRECT, [("location", to.clone())]).into_response()).await;
     assert_eq!(missing(asked(&options(&url)).await), "the endpoint answered with status 307");
     assert_eq!(*visited.lock().unwrap(), 0);
+}
+
+#[tokio::test]
+async fn the_remarks_are_kept_beside_the_report_and_go_with_the_revision_they_are_about() {
+    let directory = tempfile::tempdir().unwrap();
+    let storage = Storage::in_directory(directory.path(), &StorageOptions::of_process()).unwrap();
+    let date = "2011-12-09".parse().unwrap();
+    assert_eq!(storage.narrative(date).await.unwrap(), None);
+    let written = Narrative::Written { model: "small-1".to_owned(), date, text: "Fine.".to_owned() };
+    storage.put_narrative(date, &written).await.unwrap();
+    let path = directory.path().join("daily_report/date=2011-12-09/narrative.txt");
+    assert_eq!(std::fs::read(&path).unwrap(), written.file().unwrap());
+    assert!(storage.narrative(date).await.unwrap().unwrap().ends_with("\n\nFine.\n"));
+    let missing = Narrative::Missing { reason: "no answer".to_owned() };
+    for _ in 0..2 {
+        storage.put_narrative(date, &missing).await.unwrap();
+        assert!(!path.exists());
+    }
 }
 
 #[test]
