@@ -1,5 +1,7 @@
 //! A file of a report, in memory.
 
+use std::fmt::Write as _;
+
 use sha2::{Digest as _, Sha256};
 
 /// A file of a report: some kilobytes, so it is held whole.
@@ -32,5 +34,9 @@ impl File {
 
 /// The SHA-256 of some bytes, in lower-case hexadecimal.
 pub fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    let mut text = String::new();
+    for byte in Sha256::digest(bytes) {
+        let _ = write!(text, "{byte:02x}");
+    }
+    text
 }

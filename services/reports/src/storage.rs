@@ -127,7 +127,6 @@ impl Storage {
         if self.holds(date, files).await? {
             return Ok(Put { written: Vec::new() });
         }
-        self.make_directory()?;
         let (manifest, others): (Vec<&File>, Vec<&File>) =
             files.iter().partition(|file| file.name == MANIFEST);
         let mut written = Vec::new();
@@ -248,12 +247,7 @@ impl Storage {
     fn path(&self, date: NaiveDate, name: Option<&str>) -> Path {
         let directory = directory_of(date);
         let parts = directory.split('/').chain(name);
-        parts.fold(self.prefix.clone(), |path, part| path.join(part))
-    }
-
-    fn make_directory(&self) -> Result<(), StorageError> {
-        let Some(directory) = &self.directory else { return Ok(()) };
-        std::fs::create_dir_all(directory).map_err(|error| error::of_directory(&self.place, &error))
+        parts.fold(self.prefix.clone(), Path::join)
     }
 
     /// Removes what a killed process had begun to write in a directory: its names end in `#1`, `#2` ….

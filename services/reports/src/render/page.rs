@@ -65,10 +65,10 @@ fn revised(html: &mut String, revision: u32, changes: &[Change]) {
     if revision < 2 {
         return;
     }
-    let _ = write!(
+    let _ = writeln!(
         html,
         "<div class=\"note\"><p>Revision {revision}: late events or a changed catalogue changed {} of the figures since \
-         revision {}.</p>\n",
+         revision {}.</p>",
         changes.len(),
         revision - 1
     );
@@ -214,10 +214,12 @@ fn named(group: &SalesGroup) -> String {
 
 // Top sellers and low stock ------------------------------------------------------------------------------------------------
 
+/// A seller's length in a chart, and the same in words.
+type Measure = fn(&Seller) -> (i64, String);
+
 fn top_sellers(html: &mut String, figures: &Figures) {
     let top = &figures.top_sellers;
     html.push_str("<h2>Top sellers</h2>\n");
-    type Measure = fn(&Seller) -> (i64, String);
     let lists: [(&str, &[Seller], Measure); 2] = [
         ("By revenue", &top.by_revenue, |s| (s.revenue.ten_thousandths(), grouped(s.revenue))),
         ("By units", &top.by_units, |s| (s.units, s.units.to_string())),

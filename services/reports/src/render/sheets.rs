@@ -207,17 +207,34 @@ struct Measured<'a> {
     value: String,
 }
 
+/// The labels of a measure of the whole day.
+const ALL: [&str; 4] = [""; 4];
+
+/// The rows in the making.
+#[derive(Default)]
+struct Rows<'a>(Vec<Measured<'a>>);
+
+impl<'a> Rows<'a> {
+    fn say<const N: usize>(
+        &mut self,
+        section: &'static str,
+        of: [&'a str; 4],
+        measures: [(&'static str, String); N],
+    ) {
+        let row = |(measure, value)| Measured { section, of, measure, value };
+        self.0.extend(measures.into_iter().map(row));
+    }
+}
+
 fn quality_rows(quality: &DataQuality) -> Vec<Measured<'_>> {
-    let mut rows = Vec::new();
-    let mut say = |section, of, measures: &[(&'static str, String)]| {
-        rows.extend(measures.iter().map(|(measure, value)| Measured {
-            section,
-            of,
-            measure,
-            value: value.clone(),
-        }));
-    };
-    const ALL: [&str; 4] = [""; 4];
+    let mut rows = Rows::default();
+    fates_and_rejects(&mut rows, quality);
+    odd_lines(&mut rows, quality);
+    late_and_oversold(&mut rows, quality);
+    rows.0
+}
+
+fn fates_and_rejects<'a>(rows: &mut Rows<'a>, quality: &'a DataQuality) {
     for fates in &quality.fates {
         let counts = [
             ("consumed", fates.consumed),
@@ -226,71 +243,61 @@ fn quality_rows(quality: &DataQuality) -> Vec<Measured<'_>> {
             ("rejected", fates.rejected),
             ("parked", fates.parked),
         ];
-        say(
-            "fates",
-            [fates.topic.as_str(), "", "", ""],
-            &counts.map(|(name, count)| (name, count.to_string())),
-        );
+        rows.say("fates", [&fates.topic, "", "", ""], counts.map(|(name, count)| (name, count.to_string())));
     }
     let rejects = &quality.rejects;
-    say("rejects", ALL, &[("records", rejects.records.to_string())]);
+    rows.say("rejects", ALL, [("records", rejects.records.to_string())]);
     if rejects.reason_aged_out != 0 {
-        say("rejects", ALL, &[("reason_aged_out", rejects.reason_aged_out.to_string())]);
+        rows.say("rejects", ALL, [("reason_aged_out", rejects.reason_aged_out.to_string())]);
     }
     for reject in &rejects.by_reason {
-        say("rejects", [&reject.topic, &reject.reason, "", ""], &[("records", reject.records.to_string())]);
+        let of = [reject.topic.as_str(), reject.reason.as_str(), "", ""];
+        rows.say("rejects", of, [("records", reject.records.to_string())]);
     }
+}
+
+fn odd_lines<'a>(rows: &mut Rows<'a>, quality: &'a DataQuality) {
     let outliers = &quality.outliers;
-    say(
-        "outliers",
-        ALL,
-        &[
-            ("found", outliers.found.to_string()),
-            ("largest_usual", outliers.largest_usual.map_or_else(String::new, |n| n.to_string())),
-            ("median_quantity", outliers.median_quantity.map_or_else(String::new, |n| n.to_string())),
-        ],
-    );
+    let optional = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
+    let day = [
+        ("found", outliers.found.to_string()),
+        ("largest_usual", optional(outliers.largest_usual)),
+        ("median_quantity", optional(outliers.median_quantity)),
+    ];
+    rows.say("outliers", ALL, day);
     for line in &outliers.rows {
-        say(
-            "outliers",
-            [&line.source, &line.order_id, &line.product_id, ""],
-            &[("quantity", line.quantity.to_string()), ("z_score", line.z_score.to_string())],
-        );
+        let of = [line.source.as_str(), line.order_id.as_str(), line.product_id.as_str(), ""];
+        let measures = [("quantity", line.quantity.to_string()), ("z_score", line.z_score.to_string())];
+        rows.say("outliers", of, measures);
     }
     let mismatches = &quality.value_mismatches;
-    say(
-        "value_mismatches",
-        ALL,
-        &[("orders", mismatches.orders.to_string()), ("difference", money(mismatches.difference))],
-    );
+    let day = [("orders", mismatches.orders.to_string()), ("difference", money(mismatches.difference))];
+    rows.say("value_mismatches", ALL, day);
     for order in &mismatches.rows {
-        say(
-            "value_mismatches",
-            [&order.source, &order.order_id, "", ""],
-            &[("stated_value", money(order.stated_value)), ("order_value", money(order.order_value))],
-        );
+        let of = [order.source.as_str(), order.order_id.as_str(), "", ""];
+        let measures =
+            [("stated_value", money(order.stated_value)), ("order_value", money(order.order_value))];
+        rows.say("value_mismatches", of, measures);
     }
+}
+
+fn late_and_oversold<'a>(rows: &mut Rows<'a>, quality: &'a DataQuality) {
     let late = &quality.late_events;
-    say("late_events", ALL, &[("events", late.events.to_string())]);
+    rows.say("late_events", ALL, [("events", late.events.to_string())]);
     for source in &late.by_source {
-        say(
-            "late_events",
-            [&source.source, "", "", ""],
-            &[("events", source.events.to_string()), ("lines", source.lines.to_string())],
-        );
+        let measures = [("events", source.events.to_string()), ("lines", source.lines.to_string())];
+        rows.say("late_events", [&source.source, "", "", ""], measures);
     }
     let oversold = &quality.oversold;
-    say(
-        "oversold",
-        ALL,
-        &[("at_end", oversold.at_end.to_string()), ("during_day", oversold.during_day.to_string())],
-    );
+    let day = [("at_end", oversold.at_end.to_string()), ("during_day", oversold.during_day.to_string())];
+    rows.say("oversold", ALL, day);
     for row in &oversold.rows {
-        let mut measures = vec![("quantity_at_end", row.quantity_at_end.to_string())];
-        measures.extend(row.lowest_in_day.map(|lowest| ("lowest_in_day", lowest.to_string())));
-        say("oversold", ["", "", &row.product_id, &row.location_id], &measures);
+        let of = ["", "", row.product_id.as_str(), row.location_id.as_str()];
+        rows.say("oversold", of, [("quantity_at_end", row.quantity_at_end.to_string())]);
+        if let Some(lowest) = row.lowest_in_day {
+            rows.say("oversold", of, [("lowest_in_day", lowest.to_string())]);
+        }
     }
-    rows
 }
 
 /// A text cell, defused: spreadsheets run cells that begin with these characters.
