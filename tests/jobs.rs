@@ -117,7 +117,7 @@ fn a_day_is_triggered_backfilled_shown_and_never_rewritten() {
     assert_eq!(run["interval_end"], "2024-03-31T23:00:00Z");
     let tasks: Vec<_> =
         run["tasks"].as_array().unwrap().iter().map(|t| t["task"].as_str().unwrap()).collect();
-    assert_eq!((tasks.len(), tasks[0], tasks[7]), (8, "collect", "record"));
+    assert_eq!((tasks.len(), tasks[0], tasks[7]), (9, "collect", "record"));
     let written = files(&world.reports());
     assert_eq!(written.len(), 7);
     assert!(world.holds("SELECT count(*) = 1 AND max(revision) = 1 FROM reports"));
@@ -231,6 +231,11 @@ fn what_cannot_be_done_is_told_in_one_line() {
         let outcome = run(world.command(&["jobs", "list"]).env("STOCKTIDE_JOBS_FILE", &schedule));
         assert!(outcome.code == 2 && outcome.complaint().contains(says), "{outcome:?}");
     }
+
+    let outcome = run(world.command(&["jobs", "list"]).env("STOCKTIDE_BUSINESS_TIMEZONE", "UTC"));
+    let says =
+        "business.timezone is UTC, but this installation was set up with Europe/London: it cannot be changed";
+    assert!(outcome.code == 2 && outcome.complaint() == says, "{outcome:?}");
 
     world.execute("CREATE DATABASE empty");
     let empty = format!("{}/empty", world.url.rsplit_once('/').unwrap().0);

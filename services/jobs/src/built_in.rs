@@ -1,6 +1,7 @@
 //! The jobs that are built in.
 
 mod daily_report;
+mod narrative;
 mod reconcile;
 mod retention;
 

@@ -11,6 +11,7 @@ use stocktide_reports::{File, RenderContext, Storage, StorageError, StorageOptio
 use stocktide_store::report::{ReportOptions, collect};
 use stocktide_store::reports::{self, NewReport, ReportsError};
 
+use super::narrative;
 use crate::job::{Job, Task, TaskContext, TaskError, TaskOutput};
 
 /// The job.
@@ -33,6 +34,7 @@ impl Job for DailyReport {
             Task { name: "files", after: &SHEETS },
             Task { name: "upload", after: &["files"] },
             Task { name: "record", after: &["upload"] },
+            Task { name: "narrative", after: &["record"] },
         ]
     }
 
@@ -47,6 +49,7 @@ impl Job for DailyReport {
                 "files" => files(context).await,
                 "upload" => upload(context).await,
                 "record" => record(context).await,
+                "narrative" => narrative::task(context).await,
                 section => sheet(context, section),
             }
         })

@@ -1,0 +1,144 @@
+//! A daily report with a language model beside it, as a person would have it made. The model is a local server.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod command;
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::sync::mpsc::{self, Receiver};
+use std::time::{Duration, Instant};
+
+use command::{run, stocktide};
+use serde_json::{Value, json};
+use sqlx::{Connection as _, PgConnection};
+use stocktide_devstack::{Stack, StackOptions};
+
+/// A server whose every answer is the same completion, or that never answers; and the bodies of what it was asked.
+fn model(answer: Option<&str>) -> (String, Receiver<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/v1", listener.local_addr().unwrap());
+    let body = answer.map(|text| json!({ "choices": [{ "message": { "content": text } }] }).to_string());
+    let (asked, questions) = mpsc::channel();
+    std::thread::spawn(move || {
+        let mut kept = Vec::new();
+        for connection in listener.incoming() {
+            let mut connection = connection.unwrap();
+            let _ = asked.send(read_request(&mut connection));
+            if let Some(body) = &body {
+                let head =
+                    format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n", body.len());
+                let _ = connection.write_all((head + body).as_bytes());
+            }
+            kept.push(connection);
+        }
+    });
+    (url, questions)
+}
+
+fn read_request(connection: &mut TcpStream) -> String {
+    let mut request = Vec::new();
+    let mut piece = vec![0; 16 * 1024];
+    loop {
+        let read = connection.read(&mut piece).unwrap_or(0);
+        request.extend_from_slice(&piece[..read]);
+        let text = String::from_utf8_lossy(&request).into_owned();
+        let length = |head: &str| {
+            let line = head
+                .lines()
+                .find_map(|line| line.to_lowercase().strip_prefix("content-length: ").map(str::to_owned));
+            line.and_then(|length| length.parse::<usize>().ok()).unwrap_or(0)
+        };
+        match text.split_once("\r\n\r\n") {
+            Some((head, body)) if body.len() >= length(head) => return text,
+            _ if read == 0 => return text,
+            _ => {}
+        }
+    }
+}
+
+/// A rejected order of that day, with a name and an address in it.
+const REJECT: &str = r#"INSERT INTO events_log (raw_event, processed_at, status, reason, topic, partition, "offset") VALUES
+    ('{"type": "placed", "order_id": "7", "user_id": "Ann Smith", "shipping_address": "1 High Street", "items": []}',
+     '2024-03-31 12:00:00Z', 'rejected', 'schema_violation', 'online_orders', 0, 7)"#;
+
+#[test]
+fn a_report_is_the_same_with_a_model_without_one_and_with_one_that_hangs() {
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let options = StackOptions { kafka: false, ..StackOptions::default() };
+    let stack = runtime.block_on(Stack::start(options)).unwrap();
+    let url = stack.database_url();
+    runtime.block_on(async {
+        stocktide_store::migrate::run(&url, "GBP", "Europe/London").await.unwrap();
+        let mut connection = PgConnection::connect(&url).await.unwrap();
+        sqlx::raw_sql(REJECT).execute(&mut connection).await.unwrap();
+    });
+    let place = tempfile::tempdir().unwrap();
+    let report = |model: &[(&str, &str)]| -> Value {
+        let mut command = stocktide(&["jobs", "trigger", "daily_report", "--date", "2024-03-31", "--json"]);
+        command
+            .env("STOCKTIDE_DATABASE_URL", &url)
+            .env("STOCKTIDE_BUSINESS_TIMEZONE", "Europe/London")
+            .env("STOCKTIDE_REPORTS_URL", format!("file://{}", place.path().display()))
+            .env("STOCKTIDE_LOG_FILTER", "error")
+            .envs(model.iter().copied());
+        let run = run(&mut command).done().documents().remove(0);
+        assert_eq!(run["state"], "succeeded", "{run}");
+        let tasks = run["tasks"].as_array().unwrap();
+        tasks.iter().find(|task| task["task"] == "narrative").unwrap()["output"].clone()
+    };
+    let directory = place.path().join("daily_report/date=2024-03-31");
+    let remarks = directory.join("narrative.txt");
+
+    assert_eq!(report(&[])["state"], "off");
+    assert!(!remarks.exists());
+    let without = files(&directory);
+    assert_eq!(without.len(), 7);
+
+    let (endpoint, questions) = model(None);
+    let hangs = [
+        ("STOCKTIDE_NARRATIVE_URL", endpoint.as_str()),
+        ("STOCKTIDE_NARRATIVE_MODEL", "small-1"),
+        ("STOCKTIDE_NARRATIVE_TIMEOUT", "500ms"),
+    ];
+    let begun = Instant::now();
+    assert_eq!(report(&hangs), json!({ "state": "missing", "reason": "no answer within 0.5 seconds" }));
+    assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
+    assert_eq!(files(&directory), without);
+    questions.recv_timeout(Duration::from_secs(1)).unwrap();
+
+    let (endpoint, questions) = model(Some("One order had <b>no items</b>."));
+    let answers = [
+        ("STOCKTIDE_NARRATIVE_URL", endpoint.as_str()),
+        ("STOCKTIDE_NARRATIVE_MODEL", "small-1"),
+        ("STOCKTIDE_NARRATIVE_KEY", "sk-hush"),
+    ];
+    assert_eq!(report(&answers)["text"], "One order had ‹b›no items‹/b›.");
+    let kept = std::fs::read_to_string(&remarks).unwrap();
+    assert!(
+        kept.starts_with("Remarks of a language model (small-1) on the data quality of 2024-03-31.\n"),
+        "{kept}"
+    );
+    std::fs::rename(&remarks, place.path().join("aside")).unwrap();
+    assert_eq!(files(&directory), without, "no file of the report is another one");
+    std::fs::rename(place.path().join("aside"), &remarks).unwrap();
+    let question = questions.recv_timeout(Duration::from_secs(1)).unwrap();
+    assert!(question.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{question}");
+    assert!(question.to_lowercase().contains("authorization: bearer sk-hush"), "{question}");
+    assert!(question.contains("schema_violation") && question.contains("user_id: text(9)"), "{question}");
+    assert!(!question.contains("Ann") && !question.contains("High Street"), "{question}");
+
+    // The same report is not asked about twice.
+    assert_eq!(report(&answers)["state"], "kept");
+    assert!(questions.try_recv().is_err());
+    runtime.block_on(stack.stop()).unwrap();
+}
+
+/// The files of a directory, by name.
+fn files(directory: &Path) -> Vec<(String, Vec<u8>)> {
+    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+    let mut files: Vec<_> =
+        entries.map(|path| (path.display().to_string(), std::fs::read(&path).unwrap())).collect();
+    files.sort();
+    files
+}
