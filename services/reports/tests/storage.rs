@@ -256,3 +256,14 @@ fn a_key_that_cannot_be_read_is_told_when_the_storage_is_opened() {
     assert_one_line(&error, "gs://shop/reports: ");
     assert!(!error.is_transient(), "{error:?}");
 }
+
+#[test]
+fn an_endpoint_without_tls_has_to_be_allowed() {
+    let settings = [("AWS_ENDPOINT", "http://127.0.0.1:9000"), ("AWS_ACCESS_KEY_ID", "a")];
+    let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
+    let error = Storage::open("s3://shop/reports", &impatient(settings)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "s3://shop/reports: AWS_ENDPOINT has no TLS; set AWS_ALLOW_HTTP=true to allow that"
+    );
+}

@@ -42,6 +42,9 @@ pub(super) fn open(url: &str, options: &StorageOptions) -> Result<Storage, Stora
             }
             let prefix = Path::from_url_path(parsed.path()).map_err(|error| wrong(&error.to_string()))?;
             let unusable = |error: object_store::Error| super::error::unusable(url, &error);
+            if scheme == "s3" {
+                check_endpoint(url, options)?;
+            }
             let (store, credentials) = match scheme {
                 "s3" => (s3(bucket, options).map_err(unusable)?, S3_CREDENTIALS),
                 _ => (gcs(bucket, options).map_err(unusable)?, GCS_CREDENTIALS),
@@ -94,6 +97,18 @@ fn directory(rest: &str) -> Result<PathBuf, String> {
     let working = std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
     let relative = absolute.strip_prefix("/").unwrap_or(FilePath::new(""));
     Ok(working.join(relative))
+}
+
+/// An endpoint without TLS has to be allowed; the store's own error would not say how.
+fn check_endpoint(url: &str, options: &StorageOptions) -> Result<(), StorageError> {
+    let names = ["AWS_ENDPOINT", "AWS_ENDPOINT_URL", "AWS_ENDPOINT_URL_S3"];
+    let is_plain =
+        |(name, value): &(String, String)| names.contains(&name.as_str()) && value.starts_with("http://");
+    if options.settings.iter().any(is_plain) && !allows_http(options, "AWS_ALLOW_HTTP") {
+        let problem = "AWS_ENDPOINT has no TLS; set AWS_ALLOW_HTTP=true to allow that".to_owned();
+        return Err(StorageError::Settings { place: url.to_owned(), problem });
+    }
+    Ok(())
 }
 
 fn s3(bucket: &str, options: &StorageOptions) -> Result<Arc<dyn ObjectStore>, object_store::Error> {
