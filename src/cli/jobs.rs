@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use chrono::NaiveDate;
-use stocktide_jobs::{Rails, ScheduleError, built_in, serve};
+use stocktide_jobs::{OtherTimezone, Rails, ScheduleError, built_in, serve};
 use stocktide_runtime::admin::{self, Health};
 use stocktide_runtime::{Config, shutdown};
 
@@ -152,9 +152,10 @@ pub async fn rails(
     health: Health,
 ) -> anyhow::Result<Arc<Rails>> {
     let rails = Rails::open(config, built_in::registry()?, registry, health).await;
-    let rails = rails.map_err(|error| match error.downcast::<ScheduleError>() {
-        Ok(refused) => anyhow::Error::new(Usage(refused.to_string())),
-        Err(other) => other,
+    let is_usage = |error: &anyhow::Error| error.is::<ScheduleError>() || error.is::<OtherTimezone>();
+    let rails = rails.map_err(|error| match error {
+        refused if is_usage(&refused) => anyhow::Error::new(Usage(refused.to_string())),
+        other => other,
     })?;
     Ok(Arc::new(rails))
 }

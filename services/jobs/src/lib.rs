@@ -17,5 +17,5 @@ pub mod timetable;
 mod worker;
 
 pub use job::{Job, Task, TaskContext, TaskError, TaskOutput};
-pub use rails::{Rails, Registry};
+pub use rails::{OtherTimezone, Rails, Registry};
 pub use schedule::{Schedule, ScheduleError};

@@ -47,6 +47,16 @@ impl Registry {
     }
 }
 
+/// The configured timezone of business days is not the one that the installation was set up with.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "business.timezone is {configured}, but this installation was set up with {fixed}: it cannot be changed"
+)]
+pub struct OtherTimezone {
+    configured: &'static str,
+    fixed: String,
+}
+
 /// What scheduler, worker and foreground commands share.
 pub struct Rails {
     /// The database.
@@ -84,6 +94,11 @@ impl Rails {
         PgConnection::connect(&url).await.with_context(at)?.close().await.with_context(at)?;
         let pool = pool(&url, 10).await.with_context(at)?;
         ensure!(jobs::is_prepared(&pool).await.with_context(at)?, "{}: run `stocktide migrate` first", at());
+        // Days of another wall would be other runs, and other reports under the same dates.
+        let fixed = jobs::timezone(&pool).await.with_context(at)?;
+        if let Some(fixed) = fixed.filter(|fixed| fixed != business.name()) {
+            return Err(OtherTimezone { configured: business.name(), fixed }.into());
+        }
         Ok(Rails {
             pool,
             config: Arc::new(config.clone()),

@@ -49,6 +49,14 @@ pub async fn is_prepared(pool: &PgPool) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar(sql).fetch_one(pool).await
 }
 
+/// The timezone of business days that the installation was set up with; none: it has not been set up.
+///
+/// # Errors
+/// When the database is away, refuses or was not migrated.
+pub async fn timezone(pool: &PgPool) -> Result<Option<String>, sqlx::Error> {
+    sqlx::query_scalar("SELECT timezone FROM installation").fetch_optional(pool).await
+}
+
 /// Puts an announcement of each run into the queue.
 pub(super) async fn announce(connection: &mut PgConnection, runs: &[i64]) -> Result<(), sqlx::Error> {
     if runs.is_empty() {
