@@ -75,8 +75,12 @@ async fn read(
     day: BusinessDay,
     options: &ReportOptions,
 ) -> Result<Figures, sqlx::Error> {
-    // Compiling a plan to machine code takes longer than most of these queries run.
-    sqlx::query("SET LOCAL jit = off").execute(&mut *db).await?;
+    // Compiling a plan to machine code takes longer than most of these queries run. And lines lie on disk in about the order of
+    // their timestamps, which the planner does not reckon with where it weighs a bitmap scan: it would read the whole
+    // ledger for 9 days of 374 (14 s instead of 1 s at 20 million lines).
+    for setting in ["SET LOCAL jit = off", "SET LOCAL enable_seqscan = off"] {
+        sqlx::query(setting).execute(&mut *db).await?;
+    }
     let currency = sqlx::query_scalar("SELECT currency FROM installation").fetch_one(&mut *db).await?;
     let sales = sales::sales(db, day).await?;
     let top_sellers = sales::top_sellers(db, day, options.top_n).await?;
