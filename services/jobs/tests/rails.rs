@@ -133,8 +133,12 @@ fn a_run_whose_worker_is_killed_in_any_task_is_taken_over_in_time_and_has_one_re
             let due = |_| jobs::Due { days: vec![day(date)], next: None };
             let run_id = jobs::schedule(&rails.pool, "chain", day(date).date, due).await.unwrap()[0];
             let mut doomed = worker(&url);
-            let begun = "SELECT EXISTS (SELECT FROM began JOIN hold USING (task))";
-            until(&rails.pool, begun).await;
+            // Nothing else is in hand: what can be done beside the one that is held is done.
+            let alone = "SELECT EXISTS (SELECT FROM began JOIN hold USING (task)) AND
+                (SELECT count(*) FROM job_tasks JOIN job_runs USING (run_id) WHERE job_runs.state = 'running'
+                     AND job_tasks.state = 'succeeded')
+                = (SELECT CASE task WHEN 'collect' THEN 0 WHEN 'upload' THEN 3 ELSE 2 END FROM hold)";
+            until(&rails.pool, alone).await;
             doomed.kill().unwrap();
             doomed.wait().unwrap();
             let killed = Instant::now();
