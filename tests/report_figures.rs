@@ -90,7 +90,7 @@ async fn given(world: &World) -> (Catalogue, HashMap<String, String>, Given) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_figure_of_every_day_equals_a_sum_over_the_rows_of_the_file() {
-    let began = Utc::now();
+    let began = stocktide_runtime::clock::now();
     let world = World::start(&LONDON).await;
     import(&world, &file()).await;
     let lines = retail_sums::lines(&file());
@@ -268,7 +268,7 @@ async fn stock_of_a_past_day_follows_from_the_ledger_alone() {
 async fn what_is_odd_is_counted_by_source_and_reason() {
     let world = World::start(&LONDON).await;
     world.stock_shelves().await;
-    let began = Utc::now();
+    let began = stocktide_runtime::clock::now();
     let now = began.to_rfc3339();
     let today = BusinessDay::containing(began, London).date;
     let order = sale("online_orders", "a", &now, ("apple", 2, "1.00"));
@@ -289,7 +289,7 @@ async fn what_is_odd_is_counted_by_source_and_reason() {
     world.process().await;
     // All of it on one day, unless midnight came between.
     assert_eq!(
-        BusinessDay::containing(Utc::now(), London).date,
+        BusinessDay::containing(stocktide_runtime::clock::now(), London).date,
         today,
         "run it again: midnight came between"
     );

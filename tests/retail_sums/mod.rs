@@ -208,6 +208,9 @@ pub fn sales(
     }
 }
 
+/// What a list of top sellers is sorted by.
+type Order = (Reverse<i64>, Reverse<i64>, String);
+
 pub fn top_sellers(lines: &[Line], date: NaiveDate, catalogue: &Catalogue, top_n: u32) -> TopSellers {
     let mut products: BTreeMap<&str, Vec<&Line>> = BTreeMap::new();
     for line in sold_on(lines, date).into_iter().filter(|line| line.is_goods()) {
@@ -228,7 +231,7 @@ pub fn top_sellers(lines: &[Line], date: NaiveDate, catalogue: &Catalogue, top_n
         }
     });
     let sellers: Vec<Seller> = sellers.filter(|seller| seller.units > 0).collect();
-    let list = |order: fn(&Seller) -> (Reverse<i64>, Reverse<i64>, String)| {
+    let list = |order: fn(&Seller) -> Order| {
         let mut list = sellers.clone();
         list.sort_by_key(order);
         list.truncate(top_n as usize);

@@ -32,7 +32,7 @@ pub fn lines(all: &[Line], date: NaiveDate, catalogue: &Catalogue) -> Outliers {
     distances.sort_unstable_by(f64::total_cmp);
     let mad = distances[(distances.len() - 1) / 2].max(2.0f64.ln());
     let score = |quantity: i64| 0.6745 * far(quantity) / mad;
-    let largest_usual = (1..).take_while(|&quantity| score(quantity) <= 3.5).last().unwrap();
+    let largest_usual = (1..1_000_000).take_while(|&quantity| score(quantity) <= 3.5).last().unwrap();
 
     let mut unusual: Vec<&Line> = all
         .iter()
