@@ -40,14 +40,16 @@ def moment(row):
     return datetime.datetime.strptime(row["InvoiceDate"], "%m/%d/%Y %H:%M")
 
 
-def two_decimals(amount):
-    return str(amount.quantize(Decimal("0.01"), "ROUND_HALF_UP"))
+def exact(amount):
+    """With two decimals, or as many as it needs."""
+    whole, decimals = str(amount.quantize(Decimal("0.0001"))).split(".")
+    return f"{whole}.{decimals.rstrip('0'):0<2}"
 
 
 def top(sellers, order, number):
     ranked = sorted(sellers.items(), key=lambda seller: (*(-seller[1][name] for name in order), seller[0]))
     return [
-        {"product_id": product, "units": sums["units"], "revenue": two_decimals(sums["revenue"])}
+        {"product_id": product, "units": sums["units"], "revenue": exact(sums["revenue"])}
         for product, sums in ranked[:number]
     ]
 
@@ -86,16 +88,16 @@ def figures(all_rows, date, number):
         "orders": len(orders),
         "lines": lines,
         "units": units,
-        "gross": two_decimals(gross),
+        "gross": exact(gross),
         # In this file what a C stands before is a return.
         "cancellations": 0,
         "cancelled_units": 0,
         "cancelled_value": "0.00",
         "returns": len(returns),
         "returned_units": returned_units,
-        "returned_value": two_decimals(returned),
-        "net": two_decimals(gross - returned),
-        "average_order_value": two_decimals(gross / len(orders)) if orders else None,
+        "returned_value": exact(returned),
+        "net": exact(gross - returned),
+        "average_order_value": str((gross / len(orders)).quantize(Decimal("0.01"), "ROUND_HALF_UP")) if orders else None,
         "by_units": top(sellers, ("units", "revenue"), number),
         "by_revenue": top(sellers, ("revenue", "units"), number),
     }
