@@ -32,7 +32,8 @@ pub fn psql_script(day: BusinessDay, options: &ReportOptions, largest_usual: Opt
     let late = instant(day.end + TimeDelta::seconds(i64::from(LATE_GRACE_SECONDS)));
     add(quality::LATE, &[&start, &end, &late]);
     add("COMMIT", &[]);
-    statements.iter().map(|statement| format!("{statement};\n")).collect()
+    statements.push(String::new());
+    statements.join(";\n")
 }
 
 fn instant(at: DateTime<Utc>) -> String {
