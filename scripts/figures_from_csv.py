@@ -3,10 +3,10 @@
 
     scripts/figures_from_csv.py online-retail.csv.xz 2010-12-09 [--top N] [--report daily_report/date=2010-12-09/report.json]
 
-Prints one JSON object; with --report also what differs there, and then ends with exit code 1. What a row is, as docs/reports.md says: an invoice of digits with a quantity above 0 is a sale, one
-that begins with C and has a quantity below 0 is a return. Rows below 0 without a C, and rows without a price and a customer,
-correct stock and are no sales; bad debts (A...) and negative prices are left out. An invoice belongs to the day of its
-earliest row. Products are upper-cased; those that do not begin with five digits are services, which are no top sellers.
+Prints one JSON object; with --report also what differs there, and then ends with exit code 1. An invoice of digits with a
+quantity above 0 is a sale, one that begins with C and has a quantity below 0 is a return. Rows below 0 without a C, and rows
+without a price and a customer, correct stock and are no sales; bad debts (A...) and negative prices are left out. An invoice
+belongs to the day of its earliest row. Products are upper-cased; those that do not begin with five digits are services, which are no top sellers.
 Amounts are exact; the standard library is all it needs.
 """
 
