@@ -55,7 +55,7 @@ fn a_day_is_triggered_backfilled_shown_and_never_rewritten() {
     let list: Vec<Value> = world.run(&["jobs", "list", "--json"]).done().documents();
     assert_eq!(
         list.iter().map(|job| job["name"].as_str().unwrap()).collect::<Vec<_>>(),
-        ["daily_report", "reconcile", "retention"]
+        ["daily_report", "reconcile", "retention", "revise"]
     );
     assert_eq!(list[0]["last_run"]["data_date"], "2024-04-02");
     assert!(world.run(&["jobs", "list"]).done().stdout.starts_with("job "));
@@ -110,7 +110,7 @@ fn what_cannot_be_done_is_told_in_one_line() {
         "2999-01-01 is not over yet in Europe/London; allowed: days up to",
     );
     refused(&[&trigger[..], &["2024-02-30"]].concat(), 2, "2024-02-30");
-    let allowed = "there is no job \"nap\"; allowed: daily_report, reconcile, retention";
+    let allowed = "there is no job \"nap\"; allowed: daily_report, reconcile, retention, revise";
     refused(&["jobs", "trigger", "nap", "--date", "2024-01-01"], 2, allowed);
     refused(&["jobs", "runs", "--job", "nap"], 2, allowed);
     let backfill = ["jobs", "backfill", "daily_report", "--from", "2024-01-02", "--to"];

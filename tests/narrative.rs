@@ -14,6 +14,7 @@ use command::{run, stocktide};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use stocktide_devstack::{Stack, StackOptions};
+use stocktide_reports::narrative::About;
 use tempfile::TempDir;
 
 /// A server whose every answer is the same completion, or that never answers; and the bodies of what it was asked.
@@ -105,6 +106,13 @@ impl Shop {
         tasks.iter().find(|task| task["task"] == "narrative").unwrap()["output"].clone()
     }
 
+    fn execute(&self, sql: &str) {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.stack.database_url()).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(&mut connection).await.unwrap();
+        });
+    }
+
     /// The last report, as a person is shown it.
     fn shown(&self) -> String {
         run(&mut self.stocktide(&["report", "show"])).done().stdout
@@ -120,7 +128,7 @@ impl Shop {
     }
 }
 
-const LABEL: &str = "Remarks of a language model (small-1) on the data quality of 2024-03-31.\n";
+const LABEL: &str = "Remarks of a language model (small-1) on the data quality of 2024-03-31, revision 1.\n";
 
 #[test]
 fn a_report_is_the_same_with_a_model_without_one_and_with_one_that_hangs() {
@@ -159,6 +167,16 @@ fn a_report_is_the_same_with_a_model_without_one_and_with_one_that_hangs() {
     // The same report is not asked about twice.
     assert_eq!(shop.report(&answers)["state"], "kept");
     assert!(questions.try_recv().is_err());
+
+    // Of other figures it said nothing: its remarks are not shown under them, and go when their files are written.
+    let before = shop.shown();
+    shop.execute(&REJECT.replace(", 0, 7)", ", 0, 8)"));
+    let other = About { date: "2024-03-31".parse().unwrap(), revision: 2, figures_sha256: String::new() };
+    assert!(before.contains(LABEL) && !other.is_of(&kept));
+    assert_eq!(shop.report(&[])["state"], "off");
+    let shown = shop.shown();
+    assert!(shown.contains("revision 2\n") && !shown.contains("language model"), "{shown}");
+    assert!(!remarks.exists());
     shop.runtime.block_on(shop.stack.stop()).unwrap();
 }
 

@@ -20,6 +20,7 @@ use stocktide_producers::online_retail::OnlineRetail;
 use stocktide_producers::sink::Sink;
 use stocktide_store::catalogue;
 use stocktide_store::report::{ReportOptions, collect};
+use stocktide_store::retention::{self, RetentionOptions};
 use support::World;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -65,7 +66,7 @@ async fn given(world: &World) -> (Catalogue, HashMap<String, String>, Given) {
         sqlx::query_as(products).fetch_all(&world.database).await.unwrap();
     let locations: Vec<(String, String)> =
         sqlx::query_as("SELECT location_id, name FROM locations").fetch_all(&world.database).await.unwrap();
-    let opening = "SELECT product_id, location_id, opening_quantity FROM inventory";
+    let opening = "SELECT product_id, location_id, opening_quantity FROM inventory WHERE loaded OR opening_quantity <> 0";
     let opening: Vec<(String, String, i64)> =
         sqlx::query_as(opening).fetch_all(&world.database).await.unwrap();
     let received: Vec<Value> = world.read("supplier_restocks").iter().map(support::Read::json).collect();
@@ -241,8 +242,9 @@ async fn stock_of_a_past_day_follows_from_the_ledger_alone() {
     let [low] = &that_night.low_stock.rows[..] else { panic!("{:?}", that_night.low_stock) };
     assert_eq!((&*low.product_id, &*low.location_id, &*low.status), ("apple", "online", "low"));
     assert_eq!((low.quantity, low.demand_units, low.suggested_order), (4, 96, 97));
-    // 4 apples, 96 in 28 days.
-    assert_eq!(low.days_of_cover.unwrap().to_string(), "1.2");
+    // 4 apples, 96 in the one day that the ledger has.
+    assert_eq!(that_night.low_stock.demand_days, 1);
+    assert_eq!(low.days_of_cover.unwrap().to_string(), "0.0");
     let oversold = &that_night.data_quality.oversold;
     assert_eq!((oversold.at_end, oversold.during_day), (0, 1));
     let [bread] = &oversold.rows[..] else { panic!("{oversold:?}") };
@@ -262,6 +264,60 @@ async fn stock_of_a_past_day_follows_from_the_ledger_alone() {
     let again = figures(&world, date(SPRING)).await;
     assert_eq!((again.low_stock.rows[0].quantity, &*again.low_stock.rows[0].status), (-1, "oversold"));
     assert_eq!(again.data_quality.late_events.events, that_night.data_quality.late_events.events + 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_that_was_loaded_with_nothing_is_out_and_stock_that_a_later_event_made_was_not_there() {
+    let world = World::start(&LONDON).await;
+    world.stock_shelves().await;
+    world
+        .execute(
+            "INSERT INTO products (product_id, name, price, currency, reorder_point)
+                 VALUES ('pear', 'Pear', 1, 'GBP', 5), ('plum', 'Plum', 1, 'GBP', 0), ('fig', 'Fig', 1, 'GBP', NULL);
+             INSERT INTO inventory (product_id, location_id, quantity_on_hand, loaded, last_updated)
+                 VALUES ('apple', 'shop', 0, true, now()), ('pear', 'online', 0, true, now());
+             UPDATE installation SET catalogue_version = catalogue_version + 1",
+        )
+        .await;
+    let low = |figures: &Figures| -> Vec<(String, String, i64)> {
+        let rows = figures.low_stock.rows.iter();
+        rows.map(|row| (row.product_id.clone(), row.location_id.clone(), row.quantity)).collect()
+    };
+    let that_night = figures(&world, date(SPRING)).await;
+    let row = |product: &str, location: &str| (product.to_owned(), location.to_owned(), 0);
+    let expected = [row("apple", "shop"), row("pear", "online"), row("plum", "")];
+    assert_eq!((low(&that_night), that_night.low_stock.found), (expected.to_vec(), 3));
+
+    // Of each something moves later, on shelves that were loaded, and on some that are new.
+    let next = "2025-03-31T12:00:00Z";
+    for (id, product, place) in [("a", "apple", "shop"), ("b", "pear", "shop"), ("c", "plum", "online")] {
+        world.send_json("supplier_restocks", id, delivery(id, place, next, (product, 1))).await;
+    }
+    world.process().await;
+    assert_eq!(figures(&world, date(SPRING)).await.low_stock.rows, that_night.low_stock.rows);
+
+    // The most urgent rows alone, and how many there are.
+    let options = ReportOptions { low_stock_rows: 2, ..ReportOptions::default() };
+    let day = BusinessDay::of(date(SPRING), London);
+    let bounded = collect(&world.database, day, &options).await.unwrap();
+    assert_eq!((low(&bounded), bounded.low_stock.found), (expected[..2].to_vec(), 3));
+    assert_eq!(bounded.data_quality.oversold, that_night.data_quality.oversold);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_processed_after_a_grace_that_ends_before_the_report_is_late() {
+    let world = World::start(&LONDON).await;
+    world.stock_shelves().await;
+    for id in ["a", "b"] {
+        let noon = "2025-03-30T12:00:00Z";
+        world.send_json("online_orders", id, sale("online_orders", id, noon, ("apple", 1, "1"))).await;
+    }
+    world.process().await;
+    // The day ends at 23:00 UTC, and its report is made at a quarter past.
+    world.execute("UPDATE orders SET processed_at = '2025-03-30T23:10:00Z' WHERE order_id = 'a'").await;
+    world.execute("UPDATE orders SET processed_at = '2025-03-30T23:15:00Z' WHERE order_id = 'b'").await;
+    let late = figures(&world, date(SPRING)).await.data_quality.late_events;
+    assert_eq!((late.grace_seconds, late.events), (600, 1));
 }
 
 /// Sound, repeated, wrong and broken records of this moment, and a cancellation; returns their day.
@@ -332,8 +388,15 @@ async fn what_is_odd_is_counted_by_source_and_reason() {
     let money = [total.gross, total.cancelled_value, total.net].map(|amount| amount.to_string());
     assert_eq!(money, ["9.65", "2.00", "7.65"]);
 
-    // Over all days the fates are those of the progress, and what ages out of the log is still counted.
-    world.execute("DELETE FROM events_log WHERE reason = 'malformed_json'").await;
+    // Over all days the fates are those of the progress, and reasons stay when the log ages out.
+    world.execute("UPDATE partition_progress SET published_offset = next_offset").await;
+    let a_year_on = stocktide_runtime::clock::now() + chrono::TimeDelta::days(400);
+    let options = RetentionOptions::new(Duration::from_hours(30 * 24), a_year_on, false);
+    assert!(retention::run(&world.database, options).await.unwrap().rows() > 0);
+    assert_eq!(figures(&world, today).await.data_quality, *quality);
+
+    // Those of a log that lost them otherwise are missed, and said to be.
+    world.execute("DELETE FROM rejects_by_day WHERE reason = 'malformed_json'").await;
     let rejects = figures(&world, today).await.data_quality.rejects;
     assert_eq!((rejects.records, rejects.reason_aged_out), (3, 2));
     let differing = "SELECT count(*) FROM (

@@ -55,6 +55,7 @@ impl Shop {
             figures_sha256: &digest,
             code_version: "0.1.0",
             place: &storage.report_place(date),
+            seen: None,
             now: "2011-03-28T05:00:00Z".parse().unwrap(),
         };
         record(&self.pool, &new).await.unwrap();
@@ -95,6 +96,10 @@ async fn a_report_is_shown_in_words_and_as_json_revision_by_revision() {
     let mut second = first.clone();
     second.sales.total.gross = money("1234570.00");
     shop.report(&second).await;
+    let revised = shop.stocktide(&["report", "show", "2011-03-27"]).done().stdout;
+    let why = "\nRevision 2: the ledger, the catalogue or the report's settings changed. 1 figure differs from revision 1.\n  \
+               sales · total · gross: from 1234567.895 to 1234570.00\n";
+    assert!(revised.contains(why), "{revised}");
     let json = |args: &[&str]| shop.stocktide(args).done().documents().remove(0);
     let latest = json(&["report", "show", "2011-03-27", "--json"]);
     assert_eq!((&latest["revision"], &latest["sales"]["total"]["gross"]), (&2.into(), &"1234570.00".into()));

@@ -9,8 +9,9 @@ use chrono::NaiveDate;
 use clap::Subcommand;
 use serde_json::json;
 use stocktide_domain::interval::BusinessDay;
+use stocktide_reports::narrative::About;
 use stocktide_reports::render::{Document, REPORT};
-use stocktide_reports::{Storage, StorageError, StorageOptions};
+use stocktide_reports::{Revised, Storage, StorageError, StorageOptions};
 use stocktide_runtime::{Config, clock};
 use stocktide_store::reports;
 
@@ -117,27 +118,32 @@ async fn show(args: ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Document { report: REPORT.to_owned(), revision: report.revision, figures: report.figures };
         say(serde_json::to_string(&document)?)?;
     } else {
-        let is_last =
-            reports::latest(&pool, date).await?.is_some_and(|last| last.revision == report.revision);
-        // They are on the last revision only.
-        let remarks = if is_last { remarks(date, config).await } else { None };
-        say(words::in_words(&report, remarks.as_deref()))?;
+        let before = match report.revision {
+            0 | 1 => None,
+            later => reports::revision(&pool, date, later - 1).await?,
+        };
+        let revised = before.map(|before| Revised::of(&before.figures, &report.figures)).transpose()?;
+        let about = About { date, revision: report.revision, figures_sha256: report.figures_sha256.clone() };
+        let remarks = remarks(&about, config).await;
+        say(words::in_words(&report, revised.as_ref(), remarks.as_deref()))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// A language model's remarks on a report, if there are any, with the label that says whose they are. The report stands in
 /// the database: that the files are out of reach keeps nobody from reading it.
-async fn remarks(date: NaiveDate, config: &Config) -> Option<String> {
+async fn remarks(about: &About, config: &Config) -> Option<String> {
     let options = StorageOptions { retries: 0, deadline: PATIENCE, ..StorageOptions::of_process() };
     let found = match Storage::open(&config.reports.url, &options) {
-        Ok(storage) => storage.narrative(date).await,
+        Ok(storage) => storage.narrative(about.date).await,
         Err(error) => Err(error),
     };
-    found.unwrap_or_else(|error| {
+    let found = found.unwrap_or_else(|error| {
         tracing::warn!("whether there are remarks of a language model cannot be seen: {error}");
         None
-    })
+    });
+    // Those on another revision are about other figures.
+    found.filter(|file| about.is_of(file))
 }
 
 async fn fetch(args: FetchArgs, config: &Config) -> anyhow::Result<ExitCode> {

@@ -1,5 +1,6 @@
 //! Stock of a day's end.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 
 use chrono::{DateTime, Days, NaiveDate, Utc};
@@ -30,7 +31,7 @@ pub struct Given {
 /// Stock by product and location after the last movement of a day.
 pub fn at_end(lines: &[Line], date: NaiveDate, given: &Given) -> BTreeMap<Key, i64> {
     let mut stock: BTreeMap<Key, i64> = BTreeMap::new();
-    for (key, &quantity) in given.opening.iter().filter(|(_, quantity)| **quantity != 0) {
+    for (key, &quantity) in &given.opening {
         stock.insert(key.clone(), quantity);
     }
     for delivered in given.deliveries.iter().filter(|delivered| delivered.date <= date) {
@@ -57,8 +58,19 @@ pub fn low(
             *demand.entry((line.product.clone(), line.location.to_owned())).or_default() += line.quantity;
         }
     }
+    let mut stock = at_end(lines, date, given);
+    // Of which there never was any.
+    for product in given.reorder_points.keys() {
+        let after = stock.range((product.clone(), String::new())..).next();
+        if after.is_none_or(|(key, _)| key.0 != *product) {
+            stock.insert((product.clone(), String::new()), 0);
+        }
+    }
+    let moved = lines.iter().filter(|line| line.is_goods()).map(|line| line.at.date());
+    let moved = moved.chain(given.deliveries.iter().map(|delivered| delivered.date));
+    let days = moved.min().map_or(DAYS, |first| ((date - first).num_days() + 1).min(DAYS));
     let mut rows = Vec::new();
-    for (key, quantity) in at_end(lines, date, given) {
+    for (key, quantity) in stock {
         let Some(&reorder_point) = given.reorder_points.get(&key.0) else { continue };
         if quantity > reorder_point {
             continue;
@@ -78,9 +90,21 @@ pub fn low(
             quantity,
             reorder_point,
             demand_units: units,
-            days_of_cover: (units > 0).then(|| Tenths(rounded(quantity.max(0) * DAYS * 10, units))),
+            days_of_cover: (units > 0).then(|| Tenths(rounded(quantity.max(0) * days * 10, units))),
             suggested_order: (reorder_point + units.max(0) - quantity).max(0),
         });
     }
-    LowStock { as_of, cover_days: 28, rows }
+    rows.sort_by(more_urgent);
+    LowStock { as_of, cover_days: 28, demand_days: days as u32, found: rows.len() as i64, rows }
+}
+
+/// Less cover first, by the fractions themselves; then what is further below its reorder point.
+fn more_urgent(a: &LowStockRow, b: &LowStockRow) -> Ordering {
+    let cover = match (a.demand_units > 0, b.demand_units > 0) {
+        (true, true) => (a.quantity.max(0) * b.demand_units).cmp(&(b.quantity.max(0) * a.demand_units)),
+        (a, b) => b.cmp(&a),
+    };
+    let gap = |row: &LowStockRow| row.quantity - row.reorder_point;
+    let key = |row: &LowStockRow| (row.product_id.clone(), row.location_id.clone());
+    cover.then_with(|| gap(a).cmp(&gap(b))).then_with(|| key(a).cmp(&key(b)))
 }

@@ -4,12 +4,15 @@ mod daily_report;
 mod narrative;
 mod reconcile;
 mod retention;
+mod revise;
 
 use crate::job::OneTask;
 use crate::rails::Registry;
 
 pub use daily_report::DailyReport;
 
+/// The name of the job that is done again where the ledger got more lines.
+const DAILY_REPORT: &str = "daily_report";
 /// The name of the job whose answer is shown as metrics, and of its task.
 pub(crate) const RECONCILE: &str = "reconcile";
 pub(crate) const VERIFY: &str = "verify";
@@ -20,7 +23,8 @@ pub(crate) const VERIFY: &str = "verify";
 /// When one of their graphs has a flaw, which would be a mistake in the program.
 pub fn registry() -> anyhow::Result<Registry> {
     Registry::default()
-        .with("daily_report", DailyReport)?
+        .with(DAILY_REPORT, DailyReport)?
         .with(RECONCILE, OneTask::new(VERIFY, |context| Box::pin(reconcile::verify(context))))?
-        .with("retention", OneTask::new("event_log", |context| Box::pin(retention::event_log(context))))
+        .with("retention", OneTask::new("event_log", |context| Box::pin(retention::event_log(context))))?
+        .with("revise", OneTask::new("reports", |context| Box::pin(revise::reports(context))))
 }

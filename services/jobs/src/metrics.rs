@@ -56,6 +56,8 @@ metrics! {
     last_success: IntGaugeVec = "stocktide_jobs_last_success_timestamp_seconds" ["job"],
     /// How long the run took that succeeded last, and the one that failed last, whoever executed it.
     last_seconds: GaugeVec = "stocktide_jobs_last_run_seconds" ["job", "state"],
+    /// Business days whose report this process found to be older than some lines of the day, when it last looked.
+    stale_days: IntGaugeVec = "stocktide_reports_stale_days" [],
     /// Rows of the run that succeeded last, whoever executed it.
     last_rows: IntGaugeVec = "stocktide_jobs_last_success_rows" ["job"],
 }

@@ -209,7 +209,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    const KNOWN: [&str; 3] = ["daily_report", "reconcile", "retention"];
+    const KNOWN: [&str; 4] = ["daily_report", "reconcile", "retention", "revise"];
 
     fn refusal(text: &str) -> String {
         Schedule::parse("s.toml", text, Tz::UTC, &KNOWN).unwrap_err().to_string()

@@ -7,6 +7,7 @@ pub mod narrative;
 pub mod render;
 pub mod storage;
 
+pub use changes::Revised;
 pub use file::File;
 pub use manifest::Manifest;
 pub use render::{RenderContext, figures_sha256, render};

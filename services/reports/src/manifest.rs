@@ -27,7 +27,10 @@ pub struct Manifest {
     pub code_version: String,
     /// The report's other files, in the order in which they were written.
     pub files: Vec<Entry>,
-    /// Figures that differ from the revision before; empty in the first.
+    /// Why there is a further revision, as far as the figures say; absent in the first.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub reason: Option<String>,
+    /// Figures that differ from the revision before, the most telling first; empty in the first.
     pub changes: Vec<Change>,
     /// How many more differ than `changes` names.
     pub further_changes: u64,

@@ -49,6 +49,37 @@ impl fmt::Debug for NarrativeOptions {
     }
 }
 
+/// The report that remarks are about: they belong to no other revision of it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct About {
+    /// The business day.
+    pub date: NaiveDate,
+    /// The revision.
+    pub revision: u32,
+    /// SHA-256 of its figures.
+    pub figures_sha256: String,
+}
+
+impl About {
+    /// Whether a file of remarks, as [`Narrative::file`] makes it, is about this report.
+    pub fn is_of(&self, file: &str) -> bool {
+        let label: Vec<&str> = file.lines().take(LABEL_LINES).collect();
+        let [first, .., last] = label[..] else { return false };
+        first.ends_with(&self.which()) && last.ends_with(&self.figures())
+    }
+
+    fn which(&self) -> String {
+        format!("on the data quality of {}, revision {}.", self.date, self.revision)
+    }
+
+    fn figures(&self) -> String {
+        format!("Figures: SHA-256 {}.", self.figures_sha256)
+    }
+}
+
+/// How many lines of the file are its label.
+const LABEL_LINES: usize = 4;
+
 /// What came of asking.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "state", rename_all = "snake_case")]
@@ -57,8 +88,9 @@ pub enum Narrative {
     Written {
         /// Which model was asked.
         model: String,
-        /// The day that the remarks are about.
-        date: NaiveDate,
+        /// The report that the remarks are about.
+        #[serde(flatten)]
+        about: About,
         /// Plain text of at most [`TEXT_CHARS`] characters, without control characters and angle brackets.
         text: String,
     },
@@ -72,12 +104,14 @@ pub enum Narrative {
 impl Narrative {
     /// The file of the remarks, with a label above them that says whose they are; none where there are none.
     pub fn file(&self) -> Option<Vec<u8>> {
-        let Narrative::Written { model, date, text } = self else { return None };
-        let model = answer::plain(model);
+        let Narrative::Written { model, about, text } = self else { return None };
+        let model = answer::plain(model).replace('\n', " ");
         let file = format!(
-            "Remarks of a language model ({model}) on the data quality of {date}.\n\
+            "Remarks of a language model ({model}) {}\n\
              Written by a machine and checked by nobody: the figures are those of data_quality.csv and report.json, and none\n\
-             of them depends on what follows.\n\n{text}\n"
+             of them depends on what follows.\n{}\n\n{text}\n",
+            about.which(),
+            about.figures(),
         );
         Some(file.into_bytes())
     }
@@ -86,18 +120,18 @@ impl Narrative {
 /// Asks for remarks on a day's data quality; whatever goes wrong is an answer of its own.
 pub async fn narrate(
     options: &NarrativeOptions,
-    date: NaiveDate,
+    about: &About,
     quality: &DataQuality,
     rejects: &[MaskedReject],
 ) -> Narrative {
-    let question = question::body(&options.model, date, quality, rejects);
+    let question = question::body(&options.model, about.date, quality, rejects);
     let answer = tokio::time::timeout(options.timeout, ask(options, question)).await;
     let text = answer
         .unwrap_or_else(|_| Err(format!("no answer within {:.1} seconds", options.timeout.as_secs_f64())));
     match text {
-        Ok(text) => Narrative::Written { model: options.model.clone(), date, text },
+        Ok(text) => Narrative::Written { model: options.model.clone(), about: about.clone(), text },
         Err(reason) => {
-            tracing::warn!(%date, reason, "the report is without a language model's remarks");
+            tracing::warn!(date = %about.date, reason, "the report is without a language model's remarks");
             Narrative::Missing { reason }
         }
     }

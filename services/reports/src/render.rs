@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use stocktide_domain::report::Figures;
 
-use crate::changes::{Change, MOST_CHANGES, changes};
+use crate::changes::{MOST_CHANGES, Revised};
 use crate::file::{File, sha256};
 use crate::manifest::{Entry, Interval, MANIFEST, Manifest};
 
@@ -48,7 +48,7 @@ pub struct RenderContext {
 pub struct Document {
     /// `daily_report`.
     pub report: String,
-    /// 1 for the first report of the day; one more whenever its figures changed (late events, a changed catalogue).
+    /// 1 for the first report of the day; one more whenever its figures changed (late events, a changed catalogue or setting).
     pub revision: u32,
     /// The figures.
     #[serde(flatten)]
@@ -70,23 +70,26 @@ pub struct RenderError {
 /// # Errors
 /// [`RenderError`], which would be a mistake in the program.
 pub fn render(figures: &Figures, context: &RenderContext) -> Result<Vec<File>, RenderError> {
-    let differing = match &context.previous {
-        Some(previous) => {
-            let value = |figures| serde_json::to_value(figures).map_err(in_file("report.json"));
-            changes(&value(previous)?, &value(figures)?)
-        }
-        None => Vec::new(),
-    };
+    let revised = context.previous.as_ref().map(|previous| Revised::of(previous, figures));
+    let revised = revised.transpose().map_err(in_file(MANIFEST))?;
     let document =
         Document { report: REPORT.to_owned(), revision: context.revision, figures: figures.clone() };
     let json = pretty("report.json", &document)?;
-    let page = page::page(figures, context.revision, &differing);
+    let page = page::page(figures, context.revision, revised.as_ref());
     let mut files = sheets::sheets(figures)?;
     files.push(File { name: "report.json", bytes: json, rows: None });
     files.push(File { name: "report.html", bytes: page.into_bytes(), rows: None });
-    let manifest = manifest(figures, context, &files, differing)?;
+    let manifest = manifest(figures, context, &files, revised)?;
     files.push(File { name: MANIFEST, bytes: pretty(MANIFEST, &manifest)?, rows: None });
     Ok(files)
+}
+
+/// One of the CSV files, by its name; none: there is no such one.
+///
+/// # Errors
+/// [`RenderError`], which would be a mistake in the program.
+pub fn sheet(figures: &Figures, name: &str) -> Result<Option<File>, RenderError> {
+    sheets::sheet(figures, name)
 }
 
 /// The SHA-256 of figures: two collections of a day are the same report exactly when it is equal.
@@ -101,8 +104,12 @@ fn manifest(
     figures: &Figures,
     context: &RenderContext,
     files: &[File],
-    mut differing: Vec<Change>,
+    revised: Option<Revised>,
 ) -> Result<Manifest, RenderError> {
+    let (reason, mut differing) = match revised {
+        Some(Revised { reason, changes }) => (Some(reason), changes),
+        None => (None, Vec::new()),
+    };
     let further_changes = differing.len().saturating_sub(MOST_CHANGES) as u64;
     differing.truncate(MOST_CHANGES);
     let day = &figures.day;
@@ -114,6 +121,7 @@ fn manifest(
         figures_sha256: figures_sha256(figures)?,
         code_version: context.code_version.clone(),
         files: files.iter().map(Entry::of).collect(),
+        reason,
         changes: differing,
         further_changes,
     })

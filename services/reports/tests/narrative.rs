@@ -16,7 +16,7 @@ use stocktide_domain::masked::MaskedReject;
 use stocktide_domain::report::{
     DataQuality, Fates, LateEvents, Outliers, OversoldStock, RejectCount, Rejects, ValueMismatches,
 };
-use stocktide_reports::narrative::{ANSWER_BYTES, Narrative, NarrativeOptions, TEXT_CHARS, narrate};
+use stocktide_reports::narrative::{ANSWER_BYTES, About, Narrative, NarrativeOptions, TEXT_CHARS, narrate};
 use stocktide_reports::{Storage, StorageOptions};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
@@ -52,6 +52,10 @@ fn quality() -> DataQuality {
     }
 }
 
+fn about() -> About {
+    About { date: "2011-12-09".parse().unwrap(), revision: 2, figures_sha256: "ab12".to_owned() }
+}
+
 fn options(url: &str) -> NarrativeOptions {
     NarrativeOptions {
         url: url.to_owned(),
@@ -65,7 +69,7 @@ async fn asked(options: &NarrativeOptions) -> Narrative {
     let raw = br#"{"type": "placed", "order_id": "536365", "user_id": "Ann Smith", "items": [{"quantity": 80995}]}"#;
     let masked = MaskedReject::of("online_orders", "unknown_product", Some(raw), Some(raw.len() as u64));
     let rejects = vec![masked; 50];
-    narrate(options, "2011-12-09".parse().unwrap(), &quality(), &rejects).await
+    narrate(options, &about(), &quality(), &rejects).await
 }
 
 fn missing(narrative: Narrative) -> String {
@@ -124,13 +128,22 @@ async fn the_answer_is_kept_as_the_models_own_words() {
     assert_eq!((model.as_str(), text.as_str()), ("small-1", "Seven orders name products that are unknown."));
     let file = String::from_utf8(narrative.file().unwrap()).unwrap();
     assert!(
-        file.starts_with("Remarks of a language model (small-1) on the data quality of 2011-12-09.\n"),
+        file.starts_with(
+            "Remarks of a language model (small-1) on the data quality of 2011-12-09, revision 2.\n"
+        ),
         "{file}"
     );
-    assert!(file.ends_with("\n\nSeven orders name products that are unknown.\n"), "{file}");
+    let end = "\nFigures: SHA-256 ab12.\n\nSeven orders name products that are unknown.\n";
+    assert!(file.ends_with(end), "{file}");
+    // They are about no other revision, and about no other figures.
+    assert!(about().is_of(&file));
+    assert!(!About { revision: 1, ..about() }.is_of(&file));
+    assert!(!About { figures_sha256: "cd34".to_owned(), ..about() }.is_of(&file));
+    assert!(!about().is_of(""));
     assert_eq!(
         serde_json::to_value(&narrative).unwrap(),
-        json!({ "state": "written", "model": "small-1", "date": "2011-12-09", "text": text })
+        json!({ "state": "written", "model": "small-1", "date": "2011-12-09", "revision": 2,
+            "figures_sha256": "ab12", "text": text })
     );
 }
 
@@ -261,7 +274,8 @@ async fn the_remarks_are_kept_beside_the_report_and_go_with_the_revision_they_ar
     let storage = Storage::in_directory(directory.path(), &StorageOptions::of_process()).unwrap();
     let date = "2011-12-09".parse().unwrap();
     assert_eq!(storage.narrative(date).await.unwrap(), None);
-    let written = Narrative::Written { model: "small-1".to_owned(), date, text: "Fine.".to_owned() };
+    let written =
+        Narrative::Written { model: "small-1".to_owned(), about: about(), text: "Fine.".to_owned() };
     storage.put_narrative(date, &written).await.unwrap();
     let path = directory.path().join("daily_report/date=2011-12-09/narrative.txt");
     assert_eq!(std::fs::read(&path).unwrap(), written.file().unwrap());

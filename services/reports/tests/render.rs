@@ -84,10 +84,65 @@ fn a_revision_says_what_changed() {
         ("/sales/total/gross", &Value::from("1234567.895"), &Value::from("1234570.00"))
     );
     let page = text(&files, "report.html");
-    assert!(page.contains(
-        "Revision 2: late events or a changed catalogue changed 1 of the figures since revision 1."
-    ));
-    assert!(page.contains("<td>/sales/total/gross</td>"), "{page}");
+    let sentence = "Revision 2: the ledger, the catalogue or the report&#39;s settings changed. 1 figure differs from revision 1.";
+    assert!(page.contains(sentence), "{page}");
+    assert!(page.contains("<td>sales · total · gross</td><td class=\"n\">1234567.895</td>"), "{page}");
+}
+
+#[test]
+fn a_late_sale_and_an_outlier_above_the_others_are_told_by_their_totals_and_one_row() {
+    let before = figures("Tea");
+    let mut after = before.clone();
+    after.sales.total.gross = money("1234570.00");
+    after.data_quality.late_events.events += 1;
+    let outliers = &mut after.data_quality.outliers;
+    let largest = stocktide_domain::report::Outlier {
+        order_id: "late/1".to_owned(),
+        quantity: 99_999,
+        ..outliers.rows[0].clone()
+    };
+    outliers.rows.insert(0, largest);
+    outliers.found += 1;
+    let context = RenderContext { revision: 2, code_version: "0.1.0".to_owned(), previous: Some(before) };
+    let files = render(&after, &context).unwrap();
+    let manifest: Manifest = serde_json::from_str(text(&files, "manifest.json")).unwrap();
+    let changed: Vec<&str> = manifest.changes.iter().map(|change| change.figure.as_str()).collect();
+    let row = "/data_quality/outliers/rows/source=online_orders,order_id=late~11,kind=sale,line_no=1,product_id=23843";
+    let expected =
+        ["/sales/total/gross", "/data_quality/late_events/events", "/data_quality/outliers/found", row];
+    assert_eq!((changed, manifest.further_changes), (expected.to_vec(), 0));
+    assert_eq!(manifest.changes[3].after["quantity"], 99_999);
+    assert_eq!(manifest.reason.as_deref(), Some("a late event of the day came in"));
+    let page = text(&files, "report.html");
+    assert!(page.contains("Revision 2: a late event of the day came in. 4 figures differ"), "{page}");
+    assert!(page.contains("outliers · rows · online orders late/1 sale 1 23843</td>"), "{page}");
+}
+
+#[test]
+fn changes_beyond_the_first_fifty_are_counted() {
+    let before = figures("Tea");
+    let mut after = before.clone();
+    let row = after.low_stock.rows[0].clone();
+    after.low_stock.rows = (0..80)
+        .map(|n| stocktide_domain::report::LowStockRow { product_id: format!("p{n}"), ..row.clone() })
+        .collect();
+    let context = RenderContext { revision: 2, code_version: "0.1.0".to_owned(), previous: Some(before) };
+    let files = render(&after, &context).unwrap();
+    let manifest: Manifest = serde_json::from_str(text(&files, "manifest.json")).unwrap();
+    // 80 rows came and 2 went.
+    assert_eq!((manifest.changes.len(), manifest.further_changes), (50, 32));
+}
+
+#[test]
+fn of_too_few_lines_the_page_says_that_nothing_was_judged() {
+    let mut figures = figures("Tea");
+    let outliers = &mut figures.data_quality.outliers;
+    (outliers.window_lines, outliers.found) = (29, 0);
+    (outliers.median_quantity, outliers.largest_usual, outliers.spread_factor) = (None, None, None);
+    outliers.rows.clear();
+    let files = rendered(&figures);
+    assert!(text(&files, "report.html").contains("<h3>Unusual quantities: too few lines to judge</h3>"));
+    assert!(text(&files, "data_quality.csv").contains(",outliers,,,,,found,\r\n"));
 }
 
 #[test]

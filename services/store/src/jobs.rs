@@ -7,6 +7,7 @@
 mod claims;
 mod history;
 mod queue;
+mod requeue;
 mod schedule;
 mod tasks;
 
@@ -19,6 +20,7 @@ use stocktide_domain::interval::BusinessDay;
 pub use claims::{Claim, Force, claim, claim_day, finish, heartbeat, release};
 pub use history::{Counted, Filter, between, counts, last_ended, last_output, latest, run, runs, tasks};
 pub use queue::{Announcement, QUEUE, Recovered, is_prepared, prepare, recover, sweep, timezone};
+pub use requeue::requeue;
 pub use schedule::{Due, schedule};
 pub use tasks::{begin_task, fail_task, forget_tasks, succeed_task};
 

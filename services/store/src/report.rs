@@ -4,16 +4,19 @@
 //! day's end reads the whole ledger, one pass with a sum per stock row, for it must not depend on the current stock. What
 //! comes back is bounded by the catalogue and by the limits of the lists, never by the number of lines.
 
+mod aged;
 mod quality;
 mod sales;
 mod script;
 mod stock;
 
 use chrono::{DateTime, Days, Utc};
+use serde::{Deserialize, Serialize};
 use sqlx::{PgConnection, PgPool};
 use stocktide_domain::interval::BusinessDay;
-use stocktide_domain::report::{DataQuality, Day, Figures, LowStock};
+use stocktide_domain::report::{DataQuality, Day, Figures};
 
+pub(crate) use aged::keep_rejects;
 pub use script::psql_script;
 
 /// What a report may be asked for.
@@ -23,11 +26,13 @@ pub struct ReportOptions {
     pub top_n: u32,
     /// Days up to the day's end that demand, and what is a usual quantity, are taken from; at least 1.
     pub cover_days: u32,
+    /// Rows of the list of low stock, the most urgent ones; at least 1.
+    pub low_stock_rows: u32,
 }
 
 impl Default for ReportOptions {
     fn default() -> ReportOptions {
-        ReportOptions { top_n: 10, cover_days: 28 }
+        ReportOptions { top_n: 10, cover_days: 28, low_stock_rows: 10_000 }
     }
 }
 
@@ -66,34 +71,79 @@ const BEGIN: &str = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY";
 /// 9 days of 374 (14 s instead of 1 s at 20 million lines).
 const SETTINGS: [&str; 2] = ["SET LOCAL jit = off", "SET LOCAL enable_seqscan = off"];
 
+/// What a report saw of the ledger.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seen {
+    /// When its snapshot was taken, by the database's clock.
+    pub as_of: DateTime<Utc>,
+    /// The lines of the ledger that had a timestamp of the day. It is only ever appended to: more of them, and the report
+    /// is out of date.
+    pub ledger_lines: i64,
+}
+
+/// What was read in one snapshot.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Collected {
+    /// The figures.
+    #[serde(flatten)]
+    pub figures: Figures,
+    /// What they were made from; none: by a version that did not say.
+    #[serde(default)]
+    pub seen: Option<Seen>,
+}
+
+pub(crate) const SEEN: &str = "
+    SELECT now(), (SELECT count(*) FROM orders WHERE \"timestamp\" >= $1 AND \"timestamp\" < $2)
+        + (SELECT count(*) FROM restock_lines WHERE \"timestamp\" >= $1 AND \"timestamp\" < $2)";
+
 /// All figures of a business day.
 ///
 /// # Errors
-/// When the database is away or not migrated, or a sum of money leaves the 922 million million that an amount holds.
+/// As [`collect_seen`].
 pub async fn collect(
     pool: &PgPool,
     day: BusinessDay,
     options: &ReportOptions,
 ) -> Result<Figures, sqlx::Error> {
+    Ok(collect_seen(pool, day, options).await?.figures)
+}
+
+/// All figures of a business day, and what they were made from.
+///
+/// # Errors
+/// When the database is away or not migrated, or a sum of money leaves the 922 million million that an amount holds.
+pub async fn collect_seen(
+    pool: &PgPool,
+    day: BusinessDay,
+    options: &ReportOptions,
+) -> Result<Collected, sqlx::Error> {
     let mut snapshot = pool.begin_with(BEGIN).await?;
-    let figures = read(&mut snapshot, day, options).await?;
+    let collected = read(&mut snapshot, day, options).await?;
     snapshot.commit().await?;
-    Ok(figures)
+    Ok(collected)
+}
+
+/// Has a transaction's queries find their lines by the index.
+pub(crate) async fn by_index(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    for setting in SETTINGS {
+        sqlx::query(setting).execute(&mut *db).await?;
+    }
+    Ok(())
 }
 
 async fn read(
     db: &mut PgConnection,
     day: BusinessDay,
     options: &ReportOptions,
-) -> Result<Figures, sqlx::Error> {
-    for setting in SETTINGS {
-        sqlx::query(setting).execute(&mut *db).await?;
-    }
+) -> Result<Collected, sqlx::Error> {
+    by_index(db).await?;
     let currency = sqlx::query_scalar("SELECT currency FROM installation").fetch_one(&mut *db).await?;
     let sales = sales::sales(db, day).await?;
     let top_sellers = sales::top_sellers(db, day, options.top_n).await?;
     let cover_days = options.cover_days.max(1);
-    let stock = stock::at_end(db, day, cover_days).await?;
+    let (as_of, ledger_lines) =
+        sqlx::query_as(SEEN).bind(day.start).bind(day.end).fetch_one(&mut *db).await?;
+    let stock = stock::at_end(db, day, cover_days, options.low_stock_rows.max(1)).await?;
     let data_quality = DataQuality {
         fates: quality::fates(db, day).await?,
         rejects: quality::rejects(db, day).await?,
@@ -102,6 +152,7 @@ async fn read(
         late_events: quality::late_events(db, day).await?,
         oversold: stock::oversold(&stock),
     };
-    let low_stock = LowStock { as_of: day.end, cover_days, rows: stock::low(&stock, cover_days) };
-    Ok(Figures { day: Day::from(day), currency, sales, top_sellers, low_stock, data_quality })
+    let low_stock = stock::low(&stock, day, cover_days);
+    let figures = Figures { day: Day::from(day), currency, sales, top_sellers, low_stock, data_quality };
+    Ok(Collected { figures, seen: Some(Seen { as_of, ledger_lines }) })
 }

@@ -7,7 +7,10 @@
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::postgres::PgRow;
 use sqlx::{PgPool, Row};
+use stocktide_domain::interval::BusinessDay;
 use stocktide_domain::report::Figures;
+
+use crate::report::{self, Seen};
 
 /// Why a report's row could not be read or kept.
 #[derive(Debug, thiserror::Error)]
@@ -81,6 +84,8 @@ pub struct NewReport<'a> {
     pub code_version: &'a str,
     /// The URL of the files' directory.
     pub place: &'a str,
+    /// What the figures were made from; none: that is not known.
+    pub seen: Option<Seen>,
     /// The time.
     pub now: DateTime<Utc>,
 }
@@ -114,9 +119,10 @@ pub async fn record(pool: &PgPool, report: &NewReport<'_>) -> Result<(), Reports
     let date = figures.day.date;
     let written = sqlx::query(
         "INSERT INTO reports (report_date, revision, total_sales, top_sellers, low_stock, figures, figures_sha256,
-                              code_version, place, created_at)
-         VALUES ($1, $2, $3::numeric, $4::jsonb, $5::jsonb, $6::jsonb, $7, $8, $9, $10)
-         ON CONFLICT (report_date, revision) DO UPDATE SET code_version = excluded.code_version, place = excluded.place
+                              code_version, place, created_at, as_of, ledger_lines)
+         VALUES ($1, $2, $3::numeric, $4::jsonb, $5::jsonb, $6::jsonb, $7, $8, $9, $10, $11, $12)
+         ON CONFLICT (report_date, revision) DO UPDATE SET code_version = excluded.code_version, place = excluded.place,
+             as_of = excluded.as_of, ledger_lines = excluded.ledger_lines
          WHERE reports.figures_sha256 = excluded.figures_sha256",
     )
     .bind(date)
@@ -129,6 +135,8 @@ pub async fn record(pool: &PgPool, report: &NewReport<'_>) -> Result<(), Reports
     .bind(report.code_version)
     .bind(report.place)
     .bind(report.now)
+    .bind(report.seen.map(|seen| seen.as_of))
+    .bind(report.seen.map(|seen| seen.ledger_lines))
     .execute(pool)
     .await?;
     if written.rows_affected() == 1 {
@@ -169,6 +177,27 @@ pub async fn revision(
 /// When the database is away or not migrated.
 pub async fn last_date(pool: &PgPool) -> Result<Option<NaiveDate>, sqlx::Error> {
     sqlx::query_scalar("SELECT max(report_date) FROM reports").fetch_one(pool).await
+}
+
+/// Which of some days have a report, and whether the ledger has another number of the day's lines now than it was made from.
+///
+/// # Errors
+/// When the database is away or not migrated.
+pub async fn out_of_date(pool: &PgPool, days: &[BusinessDay]) -> Result<Vec<(NaiveDate, bool)>, sqlx::Error> {
+    let mut snapshot = pool.begin().await?;
+    report::by_index(&mut snapshot).await?;
+    let mut found = Vec::new();
+    for day in days {
+        let sql = "SELECT ledger_lines FROM reports WHERE report_date = $1 ORDER BY revision DESC LIMIT 1";
+        let made: Option<Option<i64>> =
+            sqlx::query_scalar(sql).bind(day.date).fetch_optional(&mut *snapshot).await?;
+        let Some(made_from) = made else { continue };
+        let (_, lines): (DateTime<Utc>, i64) =
+            sqlx::query_as(report::SEEN).bind(day.start).bind(day.end).fetch_one(&mut *snapshot).await?;
+        found.push((day.date, made_from != Some(lines)));
+    }
+    snapshot.commit().await?;
+    Ok(found)
 }
 
 fn recorded(row: &PgRow) -> Result<Recorded, ReportsError> {

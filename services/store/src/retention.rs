@@ -213,6 +213,7 @@ async fn try_drop(
         return Ok(Some(needed_for));
     }
     raise_floor(connection, extents).await?;
+    crate::report::keep_rejects(connection, part.table(), &part.rows()).await?;
     let sql = match &part.partition {
         Some(name) => format!("DROP TABLE {name}"),
         None => format!("DELETE FROM {} WHERE {}", part.table(), part.rows()),

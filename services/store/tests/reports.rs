@@ -35,6 +35,7 @@ async fn kept(pool: &PgPool, figures: &Figures, revision: u32) -> Result<(), Rep
         figures_sha256,
         code_version: "0.1.0",
         place: "file:///r",
+        seen: None,
         now: now(),
     };
     record(pool, &report).await

@@ -2,6 +2,7 @@
 
 use stocktide_domain::Money;
 use stocktide_domain::report::{DataQuality, Earlier, Figures, SalesGroup, Seller, Tenths, Totals};
+use stocktide_reports::Revised;
 use stocktide_reports::render::two_decimals;
 use stocktide_store::reports::Recorded;
 
@@ -9,17 +10,20 @@ use crate::cli::table::table;
 
 /// The most rows of a list; the files have all.
 const MOST_ROWS: usize = 20;
+/// The most changes against the revision before.
+const MOST_CHANGES: usize = 8;
 /// The most letters of a name.
 const NAME_LETTERS: usize = 36;
 
 /// The report's sections under each other, and a language model's remarks, which carry their own label.
-pub fn in_words(report: &Recorded, remarks: Option<&str>) -> String {
+pub fn in_words(report: &Recorded, revised: Option<&Revised>, remarks: Option<&str>) -> String {
     let figures = &report.figures;
     let day = &figures.day;
     let mut parts = vec![
         format!("Daily report {} ({}), revision {}", day.date, day.timezone, report.revision),
         format!("{} to {}, all money in {}", day.start.to_rfc3339(), day.end.to_rfc3339(), figures.currency),
     ];
+    parts.extend(revised.into_iter().flat_map(|revised| what_changed(report.revision, revised)));
     parts.extend(sales(figures));
     parts.extend(top_sellers(figures));
     parts.extend(low_stock(figures));
@@ -56,6 +60,20 @@ fn list(header: &[&str], rows: Vec<Vec<String>>, all: usize) -> Vec<String> {
     let mut parts = vec![table(header, &shown)];
     if all > shown.len() {
         parts.push(format!("… and {} more", all - shown.len()));
+    }
+    parts
+}
+
+/// Why there is another revision, and what is most telling in it.
+fn what_changed(revision: u32, revised: &Revised) -> Vec<String> {
+    let mut parts = vec![title(&revised.sentence(revision))];
+    let shown = revised.changes.iter().take(MOST_CHANGES).map(|change| {
+        let [before, after] = change.values();
+        format!("  {}: from {} to {}", harmless(&change.name()), plain(&before), plain(&after))
+    });
+    parts.extend(shown);
+    if revised.changes.len() > MOST_CHANGES {
+        parts.push(format!("  … and {} more", revised.changes.len() - MOST_CHANGES));
     }
     parts
 }
@@ -131,7 +149,7 @@ fn top_sellers(figures: &Figures) -> Vec<String> {
 
 fn low_stock(figures: &Figures) -> Vec<String> {
     let low = &figures.low_stock;
-    let mut parts = vec![title(&format!("Low stock as of {}: {}", low.as_of.to_rfc3339(), low.rows.len()))];
+    let mut parts = vec![title(&format!("Low stock as of {}: {}", low.as_of.to_rfc3339(), low.in_all()))];
     let rows = low.rows.iter().map(|row| {
         vec![
             plain(&row.product_id),
@@ -145,7 +163,7 @@ fn low_stock(figures: &Figures) -> Vec<String> {
         ]
     });
     let header = ["product", "name", "location", "status", "on hand", "reorder at", "days of cover", "order"];
-    parts.extend(list(&header, rows.collect(), low.rows.len()));
+    parts.extend(list(&header, rows.collect(), usize::try_from(low.in_all()).unwrap_or(0)));
     parts
 }
 
@@ -165,8 +183,13 @@ fn data_quality(quality: &DataQuality) -> Vec<String> {
     parts.extend(list(&["topic", "reason", "records"], reasons.collect(), rejects.by_reason.len()));
 
     let outliers = &quality.outliers;
-    let usual = outliers.largest_usual.map_or_else(String::new, |most| format!(" (up to {most} is usual)"));
-    parts.push(title(&format!("Unusual quantities: {}{usual}", outliers.found)));
+    let judged = match outliers.largest_usual {
+        Some(most) => format!("{} (up to {most} is usual)", outliers.found),
+        None => {
+            format!("too few lines to judge ({} in {} days)", outliers.window_lines, outliers.window_days)
+        }
+    };
+    parts.push(title(&format!("Unusual quantities: {judged}")));
     let lines = outliers.rows.iter().map(|line| {
         vec![
             plain(&line.source),
@@ -179,7 +202,9 @@ fn data_quality(quality: &DataQuality) -> Vec<String> {
         ]
     });
     let header = ["source", "order", "kind", "product", "name", "quantity", "score"];
-    parts.extend(list(&header, lines.collect(), usize::try_from(outliers.found).unwrap_or(0)));
+    if outliers.is_judged() {
+        parts.extend(list(&header, lines.collect(), usize::try_from(outliers.found).unwrap_or(0)));
+    }
 
     let (mismatches, late, oversold) = (&quality.value_mismatches, &quality.late_events, &quality.oversold);
     parts.push(format!(

@@ -13,9 +13,31 @@ pub struct LowStock {
     pub as_of: DateTime<Utc>,
     /// Days up to that instant whose demand is looked at.
     pub cover_days: u32,
-    /// Sorted by product_id, then location_id. Products without a reorder point and services are never low. A row with
-    /// neither opening stock nor a movement before the instant did not exist yet and is left out.
+    /// In how many days the demand was: `cover_days`, or, of a younger ledger, the days since its first movement; 0 in reports
+    /// that were made before this was told.
+    #[serde(default)]
+    pub demand_days: u32,
+    /// How many are low in all; `rows` has the most urgent of them.
+    #[serde(default)]
+    pub found: i64,
+    /// By days of cover (those without demand last), then by how far they are below the reorder point, then product_id and
+    /// location_id. Products without a reorder point and services are never low. A row that neither stands in the stock that
+    /// was loaded nor had a movement before the instant did not exist yet; a product without any row then is listed once,
+    /// with 0 on hand and an empty location_id.
     pub rows: Vec<LowStockRow>,
+}
+
+impl LowStock {
+    /// How many are low in all.
+    pub fn in_all(&self) -> i64 {
+        // Before `found` was told, all were listed.
+        self.found.max(self.rows.len() as i64)
+    }
+
+    /// In how many days the demand was.
+    pub fn days_of_demand(&self) -> u32 {
+        if self.demand_days == 0 { self.cover_days } else { self.demand_days }
+    }
 }
 
 /// A stock row that is low.
@@ -27,7 +49,7 @@ pub struct LowStockRow {
     pub name: String,
     /// Its category; may be empty.
     pub category: String,
-    /// Where the stock is.
+    /// Where the stock is; empty where there never was any.
     pub location_id: String,
     /// `low`, `out` or `oversold`.
     pub status: String,
@@ -35,11 +57,11 @@ pub struct LowStockRow {
     pub quantity: i64,
     /// At or below it stock is low.
     pub reorder_point: i64,
-    /// Units that left this row by sales in the last `cover_days` days, less those that came back in them.
+    /// Units that left this row by sales in the last `demand_days` days, less those that came back in them.
     pub demand_units: i64,
     /// How long the stock lasts if demand goes on as in those days; 0 where there is none left; null without demand.
     pub days_of_cover: Option<Tenths>,
-    /// Units that bring the stock to the reorder point plus the demand of `cover_days` days. What may be on order already is
+    /// Units that bring the stock to the reorder point plus the demand of `demand_days` days. What may be on order already is
     /// not known.
     pub suggested_order: i64,
 }

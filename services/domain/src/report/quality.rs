@@ -7,8 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::tenths::Tenths;
 use crate::Money;
 
-/// An event is late when it was processed more than this after the end of the day that it belongs to: an hour.
-pub const LATE_GRACE_SECONDS: u32 = 3_600;
+/// An event is late when it was processed more than this after the end of the day that it belongs to. Less than the quarter of
+/// an hour after which the built-in schedule makes the report, by more than a batch takes: what misses that report is late.
+pub const LATE_GRACE_SECONDS: u32 = 600;
 /// Lists of examples hold at most so many rows; the counts beside them are of all.
 pub const LISTED_ROWS: u32 = 100;
 
@@ -53,7 +54,7 @@ pub struct Rejects {
     pub records: i64,
     /// By topic and reason, sorted by them.
     pub by_reason: Vec<RejectCount>,
-    /// Those whose reason has gone with the aged part of the log.
+    /// Those whose reason went with a part of the log that was removed before reasons were counted by day.
     pub reason_aged_out: i64,
 }
 
@@ -82,10 +83,17 @@ pub struct Outliers {
     pub spread_factor: Option<Tenths>,
     /// The largest quantity that is not unusual; null of too few lines.
     pub largest_usual: Option<i64>,
-    /// The day's lines (sales, cancellations, returns) that are beyond it.
+    /// The day's lines (sales, cancellations, returns) that are beyond it; 0 of too few lines, when none was judged.
     pub found: i64,
     /// The largest of them, at most 100: by quantity without its sign, then source, order_id, line_no, event_id.
     pub rows: Vec<Outlier>,
+}
+
+impl Outliers {
+    /// Whether there were lines enough to say what is usual.
+    pub fn is_judged(&self) -> bool {
+        self.largest_usual.is_some()
+    }
 }
 
 /// A line of unusual quantity.

@@ -7,8 +7,9 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use stocktide_domain::report::Figures;
 use stocktide_reports::manifest::Entry;
+use stocktide_reports::render::sheet;
 use stocktide_reports::{File, RenderContext, Storage, StorageError, StorageOptions, figures_sha256, render};
-use stocktide_store::report::{ReportOptions, collect};
+use stocktide_store::report::{Collected, ReportOptions, collect_seen};
 use stocktide_store::reports::{self, NewReport, ReportsError};
 
 use super::narrative;
@@ -50,7 +51,7 @@ impl Job for DailyReport {
                 "upload" => upload(context).await,
                 "record" => record(context).await,
                 "narrative" => narrative::task(context).await,
-                section => sheet(context, section),
+                section => section_file(context, section),
             }
         })
     }
@@ -59,20 +60,22 @@ impl Job for DailyReport {
 /// Reads all figures in one snapshot.
 async fn figures(context: &TaskContext) -> Result<TaskOutput, TaskError> {
     let wanted = &context.config.reports;
-    let options = ReportOptions { top_n: wanted.top_n, cover_days: wanted.cover_days };
-    let figures = collect(&context.pool, context.day, &options).await?;
-    TaskOutput::new(None, &figures)
+    let options = ReportOptions {
+        top_n: wanted.top_n,
+        cover_days: wanted.cover_days,
+        low_stock_rows: wanted.low_stock_rows,
+    };
+    let collected = collect_seen(&context.pool, context.day, &options).await?;
+    TaskOutput::new(None, &collected)
 }
 
 /// One section as its file will be.
-fn sheet(context: &TaskContext, section: &str) -> Result<TaskOutput, TaskError> {
+fn section_file(context: &TaskContext, section: &str) -> Result<TaskOutput, TaskError> {
     let figures: Figures = context.output("collect")?;
-    let first = RenderContext { revision: 1, code_version: CODE_VERSION.to_owned(), previous: None };
-    let files = render(&figures, &first).map_err(TaskError::for_good)?;
-    let file = files.iter().find(|file| file.name.strip_suffix(".csv") == Some(section));
+    let file = sheet(&figures, &format!("{section}.csv")).map_err(TaskError::for_good)?;
     let file =
         file.ok_or_else(|| TaskError::for_good(anyhow::anyhow!("a report has no file {section}.csv")))?;
-    TaskOutput::new(file.rows, &Entry::of(file))
+    TaskOutput::new(file.rows, &Entry::of(&file))
 }
 
 /// What `files` hands on.
@@ -135,11 +138,12 @@ async fn upload(context: &TaskContext) -> Result<TaskOutput, TaskError> {
 
 /// Keeps the row in `reports`.
 async fn record(context: &TaskContext) -> Result<TaskOutput, TaskError> {
-    let (figures, planned): (Figures, Planned) = (context.output("collect")?, context.output("files")?);
+    let (collected, planned): (Collected, Planned) = (context.output("collect")?, context.output("files")?);
     let uploaded: Uploaded = context.output("upload")?;
     let report = NewReport {
         revision: planned.revision,
-        figures: &figures,
+        figures: &collected.figures,
+        seen: collected.seen,
         figures_sha256: &planned.figures_sha256,
         code_version: CODE_VERSION,
         place: &uploaded.place,

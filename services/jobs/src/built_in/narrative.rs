@@ -1,9 +1,10 @@
 //! The last task of `daily_report`: a language model's remarks, where one is configured. The report is complete before it
 //! begins, and whatever goes wrong here is said in its output and fails nothing.
 
+use serde::Deserialize;
 use serde_json::{Value, json};
 use stocktide_domain::report::Figures;
-use stocktide_reports::narrative::{Narrative, NarrativeOptions, SAMPLED_REJECTS, narrate};
+use stocktide_reports::narrative::{About, Narrative, NarrativeOptions, SAMPLED_REJECTS, narrate};
 use stocktide_reports::{Storage, StorageOptions};
 use stocktide_store::reject_sample::masked_rejects;
 
@@ -15,19 +16,24 @@ use crate::job::{TaskContext, TaskError, TaskOutput};
 /// Only where the tasks before it are not done, which is a mistake in the program.
 pub async fn task(context: &TaskContext) -> Result<TaskOutput, TaskError> {
     let figures: Figures = context.output("collect")?;
-    let uploaded: Value = context.output("upload")?;
-    let Some(options) = options(context) else {
-        return TaskOutput::new(None, &json!({ "state": "off", "reason": "narrative.url is not set" }));
-    };
-    let is_new = uploaded["written"].as_array().is_none_or(|written| !written.is_empty());
-    let output = match remarks(context, &options, &figures, is_new).await {
+    let planned: Planned = context.output("files")?;
+    let about =
+        About { date: context.day.date, revision: planned.revision, figures_sha256: planned.figures_sha256 };
+    let output = match remarks(context, &figures, &about).await {
         Ok(output) => output,
         Err(error) => {
-            tracing::warn!(date = %context.day.date, "the report is without a language model's remarks: {error:#}");
+            tracing::warn!(date = %about.date, "the report is without a language model's remarks: {error:#}");
             json!({ "state": "missing", "reason": format!("{error:#}") })
         }
     };
     TaskOutput::new(None, &output)
+}
+
+/// What the remarks are about, of what the task `files` hands on.
+#[derive(Deserialize)]
+struct Planned {
+    revision: u32,
+    figures_sha256: String,
 }
 
 fn options(context: &TaskContext) -> Option<NarrativeOptions> {
@@ -40,19 +46,23 @@ fn options(context: &TaskContext) -> Option<NarrativeOptions> {
     })
 }
 
-async fn remarks(
-    context: &TaskContext,
-    options: &NarrativeOptions,
-    figures: &Figures,
-    is_new: bool,
-) -> anyhow::Result<Value> {
-    let date = context.day.date;
+async fn remarks(context: &TaskContext, figures: &Figures, about: &About) -> anyhow::Result<Value> {
     let storage = Storage::open(&context.config.reports.url, &StorageOptions::of_process())?;
-    if !is_new && storage.narrative(date).await?.is_some() {
+    let kept = storage.narrative(about.date).await?;
+    let is_kept = kept.as_ref().is_some_and(|file| about.is_of(file));
+    let Some(options) = options(context) else {
+        let reason = "narrative.url is not set";
+        if kept.is_some() && !is_kept {
+            // What was said of other figures.
+            storage.put_narrative(about.date, &Narrative::Missing { reason: reason.to_owned() }).await?;
+        }
+        return Ok(json!({ "state": "off", "reason": reason }));
+    };
+    if is_kept {
         return Ok(json!({ "state": "kept", "reason": "the report is the one that was remarked on" }));
     }
     let rejects = masked_rejects(&context.pool, context.day, SAMPLED_REJECTS).await?;
-    let narrative: Narrative = narrate(options, date, &figures.data_quality, &rejects).await;
-    storage.put_narrative(date, &narrative).await?;
+    let narrative: Narrative = narrate(&options, about, &figures.data_quality, &rejects).await;
+    storage.put_narrative(about.date, &narrative).await?;
     Ok(serde_json::to_value(narrative)?)
 }

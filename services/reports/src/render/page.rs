@@ -2,13 +2,12 @@
 
 use std::fmt::Write as _;
 
-use serde_json::Value;
 use stocktide_domain::Money;
 use stocktide_domain::report::{Earlier, Figures, LowStockRow, SalesGroup, Seller, Tenths, Totals};
 
 use super::chart::{Bar, bars};
 use super::sheets::money;
-use crate::changes::Change;
+use crate::changes::Revised;
 
 mod quality;
 
@@ -39,9 +38,11 @@ table,figure{font-size:9px}th,td{padding:.15rem .25rem}td{max-width:12rem}.wide{
 h2,h3,figcaption{break-after:avoid}tr,figure,.tiles{break-inside:avoid}rect{print-color-adjust:exact;-webkit-print-color-adjust:exact}}";
 
 /// The page.
-pub(super) fn page(figures: &Figures, revision: u32, changes: &[Change]) -> String {
+pub(super) fn page(figures: &Figures, revision: u32, revised: Option<&Revised>) -> String {
     let mut html = head(figures, revision);
-    revised(&mut html, revision, changes);
+    if let Some(revised) = revised {
+        what_changed(&mut html, revision, revised);
+    }
     sales(&mut html, figures);
     top_sellers(&mut html, figures);
     low_stock(&mut html, figures);
@@ -66,36 +67,15 @@ fn head(figures: &Figures, revision: u32) -> String {
     )
 }
 
-fn revised(html: &mut String, revision: u32, changes: &[Change]) {
-    if revision < 2 {
-        return;
-    }
-    let _ = writeln!(
-        html,
-        "<div class=\"note\"><p>Revision {revision}: late events or a changed catalogue changed {} of the figures since \
-         revision {}.</p>",
-        changes.len(),
-        revision - 1
-    );
-    let rows = changes.iter().take(MOST_CHANGES_SHOWN).map(|change| {
-        vec![
-            Cell::text(&change.figure),
-            Cell::number(value(&change.before)),
-            Cell::number(value(&change.after)),
-        ]
+fn what_changed(html: &mut String, revision: u32, revised: &Revised) {
+    let sentence = revised.sentence(revision);
+    let _ = writeln!(html, "<div class=\"note\"><p>{}</p>", escape(&sentence));
+    let rows = revised.changes.iter().take(MOST_CHANGES_SHOWN).map(|change| {
+        let [before, after] = change.values();
+        vec![Cell::text(&change.name()), Cell::number(before), Cell::number(after)]
     });
-    table(html, "What changed", &["Figure", "Before", "Now"], rows.collect(), changes.len());
+    table(html, "What changed", &["Figure", "Before", "Now"], rows.collect(), revised.changes.len());
     html.push_str("</div>\n");
-}
-
-/// A JSON value in short.
-fn value(value: &Value) -> String {
-    match value {
-        Value::Null => "–".to_owned(),
-        Value::String(text) => text.clone(),
-        Value::Object(_) | Value::Array(_) => "…".to_owned(),
-        other => other.to_string(),
-    }
 }
 
 // Sales -------------------------------------------------------------------------------------------------------------------
@@ -279,10 +259,11 @@ fn low_stock(html: &mut String, figures: &Figures) {
     let low = &figures.low_stock;
     let _ = writeln!(
         html,
-        "<h2>Low stock</h2>\n<p class=\"sub\">As of {}: opening stock and every movement before that instant. Cover and \
-         orders follow the sales of the {} days before it.</p>",
+        "<h2>Low stock: {}</h2>\n<p class=\"sub\">As of {}: opening stock and every movement before that instant; the most urgent \
+         first. Cover and orders follow the sales of the {} days before it.</p>",
+        count(low.in_all()),
         instant(&low.as_of),
-        low.cover_days
+        low.days_of_demand()
     );
     let row = |row: &LowStockRow| {
         vec![
@@ -314,6 +295,10 @@ fn low_stock(html: &mut String, figures: &Figures) {
         low.rows.iter().take(MOST_ROWS).map(row).collect(),
         low.rows.len(),
     );
+    if low.in_all() > low.rows.len() as i64 {
+        let listed = count(low.rows.len() as i64);
+        let _ = writeln!(html, "<p class=\"more\">The files have the {listed} most urgent ones.</p>");
+    }
 }
 
 // Parts of a page -----------------------------------------------------------------------------------------------------------

@@ -14,6 +14,18 @@ pub(super) fn sheets(figures: &Figures) -> Result<Vec<File>, RenderError> {
     Ok(vec![sales(figures)?, top_sellers(figures)?, low_stock(figures)?, data_quality(figures)?])
 }
 
+/// One of them, by its name.
+pub(super) fn sheet(figures: &Figures, name: &str) -> Result<Option<File>, RenderError> {
+    let make = match name {
+        "sales.csv" => sales,
+        "top_sellers.csv" => top_sellers,
+        "low_stock.csv" => low_stock,
+        "data_quality.csv" => data_quality,
+        _ => return Ok(None),
+    };
+    make(figures).map(Some)
+}
+
 /// A CSV file in the making.
 struct Sheet {
     name: &'static str,
@@ -260,7 +272,7 @@ fn odd_lines<'a>(rows: &mut Rows<'a>, quality: &'a DataQuality) {
     let outliers = &quality.outliers;
     let optional = |number: Option<i64>| number.map_or_else(String::new, |number| number.to_string());
     let day = [
-        ("found", outliers.found.to_string()),
+        ("found", if outliers.is_judged() { outliers.found.to_string() } else { String::new() }),
         ("largest_usual", optional(outliers.largest_usual)),
         ("median_quantity", optional(outliers.median_quantity)),
     ];

@@ -122,7 +122,7 @@ fn low_stock(day: BusinessDay, name: &str) -> LowStock {
         }
     };
     let rows = vec![row("22423", "low", 7, 56), row("85123A", "oversold", -3, 0)];
-    LowStock { as_of: day.end, cover_days: 28, rows }
+    LowStock { as_of: day.end, cover_days: 28, demand_days: 28, found: 2, rows }
 }
 
 fn data_quality(name: &str) -> DataQuality {

@@ -211,6 +211,18 @@ pub const KEYS: &[Key] = &[
         doc: "Days before the interval's end whose sales say how long stock lasts and how much to order.",
     },
     Key {
+        name: "reports.low_stock_rows",
+        default: Some("10000"),
+        kind: Kind::Integer(1, 1_000_000),
+        doc: "How many rows of low stock a report lists, the most urgent ones; how many there are in all it says too.",
+    },
+    Key {
+        name: "reports.revise_days",
+        default: Some("35"),
+        kind: Kind::Integer(1, 366),
+        doc: "How many business days back the job revise looks for reports that late events have put out of date.",
+    },
+    Key {
         name: "jobs.file",
         default: None,
         kind: Kind::File,

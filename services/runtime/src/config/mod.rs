@@ -191,6 +191,10 @@ pub struct Reports {
     pub top_n: u32,
     /// Days before the interval's end whose sales the days of cover are reckoned from.
     pub cover_days: u32,
+    /// How many rows of low stock are listed.
+    pub low_stock_rows: u32,
+    /// How many business days back it is looked for reports that are out of date.
+    pub revise_days: u32,
 }
 
 /// Scheduled jobs.

@@ -215,6 +215,7 @@ fn reports_go_to_a_directory_nothing_ages_out_and_no_model_is_asked_unless_it_is
     let config = Config::defaults().unwrap();
     assert_eq!(config.reports.url, "file://./reports");
     assert_eq!((config.reports.top_n, config.reports.cover_days), (10, 28));
+    assert_eq!((config.reports.low_stock_rows, config.reports.revise_days), (10_000, 35));
     assert_eq!(config.retention.log_age, None);
     assert_eq!((config.narrative.url, config.narrative.timeout), (None, Duration::from_secs(20)));
     assert_eq!((config.jobs.file, config.jobs.poll), (None, Duration::from_secs(5)));

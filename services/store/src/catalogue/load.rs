@@ -365,13 +365,13 @@ async fn write_stock(
     rows: &[&StockRow],
 ) -> Result<Vec<(String, String)>, sqlx::Error> {
     sqlx::query_as(
-        "INSERT INTO inventory AS known (product_id, location_id, quantity_on_hand, opening_quantity, last_updated)
-         SELECT product_id, location_id, quantity, quantity, now()
+        "INSERT INTO inventory AS known (product_id, location_id, quantity_on_hand, opening_quantity, loaded, last_updated)
+         SELECT product_id, location_id, quantity, quantity, true, now()
          FROM unnest($1::text[], $2::text[], $3::bigint[]) AS given(product_id, location_id, quantity)
          ORDER BY product_id COLLATE \"C\", location_id COLLATE \"C\"
          ON CONFLICT (product_id, location_id) DO UPDATE
              SET quantity_on_hand = excluded.quantity_on_hand, opening_quantity = excluded.opening_quantity,
-                 last_updated = excluded.last_updated
+                 loaded = true, last_updated = excluded.last_updated
              WHERE known.version = 0
          RETURNING product_id, location_id",
     )

@@ -45,16 +45,19 @@ pub(super) async fn fates(db: &mut PgConnection, day: BusinessDay) -> Result<Vec
 }
 
 pub(super) const REJECTS: &str = "
-    SELECT topic, coalesce(reason, '') AS reason, count(*) AS records FROM events_log
-    WHERE status = 'rejected' AND processed_at >= $1 AND processed_at < $2
-    GROUP BY topic, reason ORDER BY topic COLLATE \"C\", coalesce(reason, '') COLLATE \"C\"";
+    SELECT topic, reason, sum(records)::bigint AS records FROM (
+        SELECT topic, coalesce(reason, '') AS reason, count(*) AS records FROM events_log
+        WHERE status = 'rejected' AND processed_at >= $1 AND processed_at < $2 GROUP BY 1, 2
+        UNION ALL
+        SELECT topic, reason, records FROM rejects_by_day WHERE day = $3
+    ) r GROUP BY topic, reason ORDER BY topic COLLATE \"C\", reason COLLATE \"C\"";
 
 pub(super) const REJECTED: &str =
     "SELECT coalesce(sum(rejected), 0)::bigint FROM fates_by_day WHERE day = $1";
 
 /// Why records were rejected that were processed on a day.
 pub(super) async fn rejects(db: &mut PgConnection, day: BusinessDay) -> Result<Rejects, sqlx::Error> {
-    let query = sqlx::query_as(REJECTS).bind(day.start).bind(day.end);
+    let query = sqlx::query_as(REJECTS).bind(day.start).bind(day.end).bind(day.date);
     let rows: Vec<(String, String, i64)> = query.fetch_all(&mut *db).await?;
     let records: i64 = sqlx::query_scalar(REJECTED).bind(day.date).fetch_one(&mut *db).await?;
     let logged: i64 = rows.iter().map(|(_, _, records)| records).sum();

@@ -4,7 +4,7 @@ use chrono::{DateTime, TimeDelta, Utc};
 use stocktide_domain::interval::BusinessDay;
 use stocktide_domain::report::{LATE_GRACE_SECONDS, LISTED_ROWS};
 
-use super::{BEGIN, ReportOptions, SETTINGS, Span, days_before, quality, sales, stock};
+use super::{BEGIN, ReportOptions, SEEN, SETTINGS, Span, days_before, quality, sales, stock};
 
 /// The statements of [`collect`](super::collect) for a day, in its order and under its settings. The largest usual quantity
 /// follows from an answer among them, so it has to be given.
@@ -20,9 +20,11 @@ pub fn psql_script(day: BusinessDay, options: &ReportOptions, largest_usual: Opt
         add(sales::SALES, &[&instant(of.start), &instant(of.end)]);
     }
     add(sales::TOP_SELLERS, &[&start, &end, &format!("{}::bigint", options.top_n)]);
-    add(stock::STOCK, &[&end, &start, &first]);
+    add(SEEN, &[&start, &end]);
+    let most = [options.low_stock_rows, LISTED_ROWS].map(|rows| format!("{rows}::bigint"));
+    add(stock::STOCK, &[&end, &start, &first, &most[0], &most[1]]);
     add(quality::FATES, &[&date]);
-    add(quality::REJECTS, &[&start, &end]);
+    add(quality::REJECTS, &[&start, &end, &date]);
     add(quality::REJECTED, &[&date]);
     add(quality::QUANTITIES, &[&first, &end]);
     if let Some(largest) = largest_usual {

@@ -54,7 +54,9 @@ fn rejects(html: &mut String, quality: &DataQuality) {
 
 fn outliers(html: &mut String, quality: &DataQuality) {
     let outliers = &quality.outliers;
-    let _ = writeln!(html, "<h3>Unusual quantities: {}</h3>", outliers.found);
+    let found =
+        if outliers.is_judged() { count(outliers.found) } else { "too few lines to judge".to_owned() };
+    let _ = writeln!(html, "<h3>Unusual quantities: {found}</h3>");
     match (outliers.median_quantity, outliers.largest_usual) {
         (Some(median), Some(largest)) => {
             let _ = writeln!(
@@ -71,6 +73,9 @@ fn outliers(html: &mut String, quality: &DataQuality) {
                 outliers.window_lines, outliers.window_days
             );
         }
+    }
+    if !outliers.is_judged() {
+        return;
     }
     let rows = outliers.rows.iter().take(MOST_ROWS).map(|line| {
         vec![
