@@ -2,10 +2,9 @@
 //!
 //! A report is one directory, `daily_report/date=YYYY-MM-DD/`. Each file appears whole or not at all, and the manifest is
 //! written last: while a revision is being replaced, the old manifest stands beside some new files and its digests say so.
-//! What is written depends on the report alone, so a repetition overwrites with the same bytes, and one that finds the
-//! manifest with equal digests and every file in its length writes nothing.
+//! What is written depends on the report alone, so a repetition overwrites with the same bytes. One that finds the manifest
+//! with equal digests reads the files back and writes those alone that are missing or damaged.
 
-use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +13,8 @@ use bytes::Bytes;
 use chrono::NaiveDate;
 use futures_util::TryStreamExt as _;
 use object_store::path::Path;
-use object_store::{Attribute, Attributes, ObjectStore, ObjectStoreExt as _, PutOptions};
+use object_store::{Attribute, Attributes, GetResult, ObjectStore, ObjectStoreExt as _, PutOptions};
+use sha2::{Digest as _, Sha256};
 
 use crate::file::{File, sha256};
 use crate::manifest::{Entry, MANIFEST, Manifest};
@@ -84,7 +84,7 @@ pub struct Storage {
 /// What [`Storage::put_report`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Put {
-    /// Names of the files that were written, in this order; none: the report was there already.
+    /// Names of the files that were written, in this order; none: the report was there already, whole.
     pub written: Vec<&'static str>,
 }
 
@@ -118,23 +118,21 @@ impl Storage {
         format!("{}/{}", self.place, directory_of(date))
     }
 
-    /// Keeps a report: its files in the order given, the manifest last.
+    /// Keeps a report: its files in the order given, the manifest last. Where the same report is there already it is read back,
+    /// and what is damaged is written again.
     ///
     /// # Errors
     /// [`StorageError`]. No file is left half-written, the manifest is not changed before all others are durable, and
     /// calling it again completes the work.
     pub async fn put_report(&self, date: NaiveDate, files: &[File]) -> Result<Put, StorageError> {
-        if self.holds(date, files).await? {
-            return Ok(Put { written: Vec::new() });
-        }
-        let (manifest, others): (Vec<&File>, Vec<&File>) =
-            files.iter().partition(|file| file.name == MANIFEST);
         let mut written = Vec::new();
-        for file in others.into_iter().chain(manifest) {
+        for file in self.differing(date, files).await? {
             self.put(date, file).await?;
             written.push(file.name);
         }
-        self.clear_leftovers(date);
+        if !written.is_empty() {
+            self.clear_leftovers(date);
+        }
         Ok(Put { written })
     }
 
@@ -144,7 +142,7 @@ impl Storage {
     /// [`StorageError`], when the store does not answer or refuses.
     pub async fn manifest(&self, date: NaiveDate) -> Result<Option<Manifest>, StorageError> {
         let Some(bytes) = self.get(date, MANIFEST).await? else { return Ok(None) };
-        Ok(serde_json::from_slice(&bytes).ok())
+        Ok(read(&bytes))
     }
 
     /// Fetches a file of a day's report and holds it against the manifest's entry.
@@ -187,37 +185,59 @@ impl Storage {
         Ok(Some((manifest, files)))
     }
 
-    /// Whether the report is there already: a manifest with equal digests, and each file in its length.
-    async fn holds(&self, date: NaiveDate, files: &[File]) -> Result<bool, StorageError> {
-        let Some(manifest) = self.manifest(date).await? else { return Ok(false) };
-        let new: Vec<Entry> = files.iter().filter(|file| file.name != MANIFEST).map(Entry::of).collect();
-        if manifest.files != new {
-            return Ok(false);
+    /// What has to be written, the manifest last: everything, unless the manifest that is there has the same digests; then
+    /// what differs from it.
+    async fn differing<'f>(&self, date: NaiveDate, files: &'f [File]) -> Result<Vec<&'f File>, StorageError> {
+        let (manifest, others): (Vec<&File>, Vec<&File>) =
+            files.iter().partition(|file| file.name == MANIFEST);
+        let stored = self.get(date, MANIFEST).await?.unwrap_or_default();
+        let new: Vec<Entry> = others.iter().map(|file| Entry::of(file)).collect();
+        if read(&stored).is_none_or(|manifest| manifest.files != new) {
+            return Ok(others.into_iter().chain(manifest).collect());
         }
-        let lengths = self.lengths(date).await?;
-        Ok(new.iter().all(|entry| lengths.get(&entry.name) == Some(&entry.bytes)))
+        let mut differing = Vec::new();
+        for file in others {
+            // Equal lengths would say nothing of a bit that has turned over.
+            if self.digest(date, file.name).await? != Some(Sha256::digest(&file.bytes).into()) {
+                differing.push(file);
+            }
+        }
+        differing.extend(manifest.into_iter().filter(|file| !says_the_same(&stored, &file.bytes)));
+        Ok(differing)
     }
 
-    async fn lengths(&self, date: NaiveDate) -> Result<BTreeMap<String, u64>, StorageError> {
-        let directory = self.path(date, None);
-        let listing = self.store.list(Some(&directory)).try_collect::<Vec<_>>();
-        let objects = self.in_time(async { listing.await.map(Some) }).await?.unwrap_or_default();
-        let named =
-            |object: object_store::ObjectMeta| Some((object.location.filename()?.to_owned(), object.size));
-        Ok(objects.into_iter().filter_map(named).collect())
+    /// The SHA-256 of a file as it is stored, read piece by piece; none: it is not there.
+    async fn digest(&self, date: NaiveDate, name: &str) -> Result<Option<[u8; 32]>, StorageError> {
+        let path = self.path(date, Some(name));
+        self.in_time(async {
+            let Some(object) = self.object(&path).await? else { return Ok(None) };
+            let (mut pieces, mut digest) = (object.into_stream(), Sha256::new());
+            while let Some(piece) = pieces.try_next().await? {
+                digest.update(&piece);
+            }
+            Ok(Some(digest.finalize().into()))
+        })
+        .await
     }
 
     async fn get(&self, date: NaiveDate, name: &str) -> Result<Option<Bytes>, StorageError> {
         let path = self.path(date, Some(name));
         self.in_time(async {
-            match self.store.get(&path).await {
-                Ok(object) => object.bytes().await.map(Some),
-                // Where the bucket itself is missing, that is an error.
-                Err(error @ object_store::Error::NotFound { .. }) if !error::names_bucket(&error) => Ok(None),
-                Err(error) => Err(error),
+            match self.object(&path).await? {
+                Some(object) => object.bytes().await.map(Some),
+                None => Ok(None),
             }
         })
         .await
+    }
+
+    async fn object(&self, path: &Path) -> Result<Option<GetResult>, object_store::Error> {
+        match self.store.get(path).await {
+            Ok(object) => Ok(Some(object)),
+            // Where the bucket itself is missing, that is an error.
+            Err(error @ object_store::Error::NotFound { .. }) if !error::names_bucket(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     async fn put(&self, date: NaiveDate, file: &File) -> Result<(), StorageError> {
@@ -265,6 +285,18 @@ impl Storage {
             }
         }
     }
+}
+
+fn read(manifest: &[u8]) -> Option<Manifest> {
+    serde_json::from_slice(manifest).ok()
+}
+
+/// Whether a stored manifest is the new one. The version that wrote the same files may be another.
+fn says_the_same(stored: &[u8], new: &[u8]) -> bool {
+    let (Some(before), Some(after)) = (read(stored), read(new)) else { return false };
+    stored == new
+        || before.code_version != after.code_version
+            && before == Manifest { code_version: before.code_version.clone(), ..after }
 }
 
 /// The directory of a day's report within the place.

@@ -108,21 +108,57 @@ async fn the_bytes_and_names_are_the_same_in_a_directory_and_in_s3() {
 }
 
 #[tokio::test]
-async fn a_missing_or_shortened_file_is_written_again() {
+async fn a_missing_shortened_or_damaged_file_is_written_again_and_no_other() {
+    let directory = tempfile::tempdir().unwrap();
+    let server = S3Server::start(&["shop"]);
+    let s3 = Storage::open("s3://shop", &impatient(server.settings())).unwrap();
+    let files = report("10.00");
+    let flip = |path: &Path| {
+        let mut bytes = std::fs::read(path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    };
+    for (storage, root) in
+        [(in_directory(directory.path()), directory.path().to_owned()), (s3, server.object("shop", ""))]
+    {
+        let damages: [&dyn Fn(&Path); 3] =
+            [&|path| std::fs::remove_file(path).unwrap(), &|path| std::fs::write(path, "g").unwrap(), &flip];
+        storage.put_report(date(), &files).await.unwrap();
+        for damage in damages {
+            damage(&root.join("daily_report/date=2011-03-27/sales.csv"));
+            let entry = Entry::of(&files[0]);
+            assert!(matches!(storage.fetch(date(), &entry).await, Err(StorageError::Damaged { .. })));
+            assert_eq!(storage.put_report(date(), &files).await.unwrap().written, ["sales.csv"]);
+            assert_holds(&storage, &files).await;
+            assert!(storage.put_report(date(), &files).await.unwrap().written.is_empty());
+        }
+        // A manifest that cannot be read says nothing of the others.
+        flip(&root.join("daily_report/date=2011-03-27").join(MANIFEST));
+        assert_eq!(storage.put_report(date(), &files).await.unwrap().written, ALL);
+    }
+}
+
+#[tokio::test]
+async fn a_manifest_of_another_version_stays_and_one_that_is_damaged_does_not() {
     let directory = tempfile::tempdir().unwrap();
     let storage = in_directory(directory.path());
     let files = report("10.00");
-    let sales = directory.path().join("daily_report/date=2011-03-27/sales.csv");
-    for damage in
-        [|path: &Path| std::fs::remove_file(path).unwrap(), |path: &Path| std::fs::write(path, "g").unwrap()]
-    {
-        storage.put_report(date(), &files).await.unwrap();
-        damage(&sales);
-        let entry = Entry::of(&files[0]);
-        assert!(matches!(storage.fetch(date(), &entry).await, Err(StorageError::Damaged { .. })));
-        assert_eq!(storage.put_report(date(), &files).await.unwrap().written, ALL);
-        assert_holds(&storage, &files).await;
-    }
+    storage.put_report(date(), &files).await.unwrap();
+    let path = directory.path().join("daily_report/date=2011-03-27").join(MANIFEST);
+    let kept = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, kept.replace("\"code_version\":\"test\"", "\"code_version\":\"before\"")).unwrap();
+    assert!(storage.put_report(date(), &files).await.unwrap().written.is_empty());
+    std::fs::write(&path, kept.replace("\"revision\":1", "\"revision\":3")).unwrap();
+    assert_eq!(storage.put_report(date(), &files).await.unwrap().written, [MANIFEST]);
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), kept);
+}
+
+#[test]
+fn a_place_within_the_working_directory_is_named_from_the_root() {
+    let storage = Storage::open("file://./some reports", &StorageOptions::default()).unwrap();
+    let here = url::Url::from_directory_path(std::env::current_dir().unwrap()).unwrap();
+    assert_eq!(storage.place(), format!("{here}some%20reports"));
+    assert_eq!(storage.report_place(date()), format!("{here}some%20reports/daily_report/date=2011-03-27"));
 }
 
 #[tokio::test]

@@ -24,7 +24,9 @@ pub(super) fn open(url: &str, options: &StorageOptions) -> Result<Storage, Stora
     match scheme {
         "file" => {
             let directory = directory(rest).map_err(|problem| wrong(&problem))?;
-            local(directory, url, options)
+            // Who reads the place later may work in another directory.
+            let absolute = Url::from_file_path(&directory).ok().filter(|_| !rest.starts_with('/'));
+            local(directory, absolute.as_ref().map_or(url, Url::as_str), options)
         }
         "s3" | "gs" => {
             let parsed = Url::parse(url).map_err(|error| wrong(&error.to_string()))?;

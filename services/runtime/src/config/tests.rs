@@ -211,6 +211,20 @@ fn a_secret_and_its_file_in_one_layer_are_refused_and_otherwise_the_higher_layer
 }
 
 #[test]
+fn a_url_without_a_place_is_refused() {
+    for url in ["file://", "s3://", "gs://", "s3:///reports", "ftp://host/reports"] {
+        let error = from_environment(&[("STOCKTIDE_REPORTS_URL", url)]).unwrap_err().to_string();
+        assert!(
+            error.contains("a URL that starts with file://, s3://, gs://, and a place behind it"),
+            "{error}"
+        );
+    }
+    for url in ["file:///srv/reports", "file://./reports", "s3://shop", "gs://shop/nightly"] {
+        assert_eq!(from_environment(&[("STOCKTIDE_REPORTS_URL", url)]).unwrap().reports.url, url);
+    }
+}
+
+#[test]
 fn reports_go_to_a_directory_nothing_ages_out_and_no_model_is_asked_unless_it_is_said() {
     let config = Config::defaults().unwrap();
     assert_eq!(config.reports.url, "file://./reports");

@@ -16,9 +16,7 @@ impl Kind {
             Kind::DatabaseUrl => {
                 as_text(["postgres://", "postgresql://"].iter().any(|s| text.starts_with(s)))
             }
-            Kind::Url(schemes) => as_text(
-                schemes.iter().any(|s| text.strip_prefix(s).is_some_and(|rest| rest.starts_with("://"))),
-            ),
+            Kind::Url(schemes) => as_text(schemes.iter().any(|scheme| names_place(text, scheme))),
             Kind::Integer(least, most) => {
                 let number: i64 = text.replace('_', "").parse().ok()?;
                 (least..=most).contains(&number).then(|| Value::from(number))
@@ -48,7 +46,7 @@ impl Kind {
             Kind::DatabaseUrl => "a URL that starts with postgres:// or postgresql://".to_owned(),
             Kind::Url(schemes) => {
                 let schemes: Vec<String> = schemes.iter().map(|s| format!("{s}://")).collect();
-                format!("a URL that starts with {}", schemes.join(", "))
+                format!("a URL that starts with {}, and a place behind it", schemes.join(", "))
             }
             Kind::File => "the path of a file".to_owned(),
             Kind::Integer(least, i64::MAX) => format!("a whole number from {least}"),
@@ -78,6 +76,12 @@ impl Kind {
             Kind::Listen => "host:port like 127.0.0.1:9100 (port 0: a free one)".to_owned(),
         }
     }
+}
+
+/// Whether a URL of that scheme goes on after it: with a path where it is a file's, else with a host or a bucket.
+fn names_place(url: &str, scheme: &str) -> bool {
+    let place = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
+    place.is_some_and(|place| !place.is_empty() && (scheme == "file" || !place.starts_with('/')))
 }
 
 fn is_address(text: &str) -> bool {
