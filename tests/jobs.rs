@@ -41,6 +41,18 @@ fn a_day_is_triggered_backfilled_shown_and_never_rewritten() {
     assert_eq!(again[0]["succeeded"], 5);
     assert_eq!(files(&world.reports()), written);
 
+    // A bit turns over in one of the files.
+    let damaged = world.reports().join("daily_report/date=2024-03-31/sales.csv");
+    let mut turned = std::fs::read(&damaged).unwrap();
+    *turned.last_mut().unwrap() ^= 1;
+    std::fs::write(&damaged, turned).unwrap();
+    let fetched = world.directory.path().join("fetched");
+    let fetch = ["report", "fetch", "2024-03-31", "--to", fetched.to_str().unwrap()];
+    assert!(world.run(&fetch).complaint().contains("differs from its manifest; make the report again"));
+    world.run(&["jobs", "trigger", "daily_report", "--date", "2024-03-31"]).done();
+    world.run(&fetch).done();
+    assert_eq!(bytes(&files(&world.reports())), bytes(&written));
+
     // Dropped and made in another order, byte for byte the same.
     std::fs::remove_dir_all(world.reports()).unwrap();
     for date in ["2024-04-02", "2024-03-30", "2024-03-31", "2024-03-29", "2024-04-01"] {
@@ -110,12 +122,22 @@ fn what_cannot_be_done_is_told_in_one_line() {
         "2999-01-01 is not over yet in Europe/London; allowed: days up to",
     );
     refused(&[&trigger[..], &["2024-02-30"]].concat(), 2, "2024-02-30");
+    refused(
+        &[&trigger[..], &["0001-01-01"]].concat(),
+        2,
+        "0001-01-01 is too early; allowed: days from 2000-01-01",
+    );
+    let beyond = ["jobs", "trigger", "daily_report", "--date=-262143-01-01"];
+    refused(&beyond, 2, "-262143-01-01 is too early; allowed: days from 2000-01-01");
+    refused(&["jobs", "trigger", "daily_report", "--date=+262142-12-31"], 2, "+262142-12-31 is not over yet");
     let allowed = "there is no job \"nap\"; allowed: daily_report, reconcile, retention, revise";
     refused(&["jobs", "trigger", "nap", "--date", "2024-01-01"], 2, allowed);
     refused(&["jobs", "runs", "--job", "nap"], 2, allowed);
     let backfill = ["jobs", "backfill", "daily_report", "--from", "2024-01-02", "--to"];
     refused(&[&backfill[..], &["2024-01-01"]].concat(), 2, "2024-01-02 comes after 2024-01-01");
     refused(&[&backfill[..], &["2999-01-01"]].concat(), 2, "too many days");
+    let early = ["jobs", "backfill", "daily_report", "--from", "1999-12-31", "--to", "2024-01-01"];
+    refused(&early, 2, "1999-12-31 is too early; allowed: days from 2000-01-01");
     refused(&["jobs", "show", "99"], 1, "there is no run 99");
     refused(&["jobs", "retry", "99"], 1, "there is no run 99");
 
@@ -124,6 +146,14 @@ fn what_cannot_be_done_is_told_in_one_line() {
         ("cron = \"0 0 30 2 *\"", "job \"daily_report\": cron \"0 0 30 2 *\" never fires"),
         ("cron = \"61 0 * * *\"", "job \"daily_report\": cron \"61 0 * * *\" is not one"),
         ("cron = \"0 0 * * *\"\ntimezone = \"Mars/Base\"", "timezone \"Mars/Base\" is not known"),
+        (
+            "cron = \"@daily\"",
+            "job \"daily_report\": cron \"@daily\" is not one: it has 1 field; allowed: five fields",
+        ),
+        (
+            "cron = \"0 0 * * *\"\nstart = 1999-12-31",
+            "job \"daily_report\": start is 1999-12-31; allowed: a date from",
+        ),
     ] {
         std::fs::write(&schedule, format!("[[job]]\nname = \"daily_report\"\n{rest}\n")).unwrap();
         let outcome = run(world.command(&["jobs", "list"]).env("STOCKTIDE_JOBS_FILE", &schedule));
@@ -135,6 +165,9 @@ fn what_cannot_be_done_is_told_in_one_line() {
         "business.timezone is UTC, but this installation was set up with Europe/London: it cannot be changed";
     assert!(outcome.code == 2 && outcome.complaint() == says, "{outcome:?}");
 
+    let outcome = run(world.command(&["jobs", "list"]).env("STOCKTIDE_REPORTS_URL", "s3://"));
+    assert!(outcome.code == 2 && outcome.complaint().contains("and a place behind it"), "{outcome:?}");
+
     world.execute("CREATE DATABASE empty");
     let empty = format!("{}/empty", world.url.rsplit_once('/').unwrap().0);
     let outcome = run(world.command(&["jobs", "list"]).env("STOCKTIDE_DATABASE_URL", empty));
@@ -142,4 +175,41 @@ fn what_cannot_be_done_is_told_in_one_line() {
         outcome.code == 1 && outcome.complaint().contains("run `stocktide migrate` first"),
         "{outcome:?}"
     );
+}
+
+#[test]
+fn a_date_that_a_clock_was_put_forward_over_is_left_out_and_said() {
+    let world = World::in_timezone("Pacific/Apia");
+    let backfill =
+        ["jobs", "backfill", "daily_report", "--from", "2011-12-29", "--to", "2011-12-31", "--json"];
+    let outcome = world.run(&backfill).done();
+    assert_eq!(outcome.documents()[0]["succeeded"], 2);
+    let says = "2011-12-30 did not exist in Pacific/Apia, where a clock was put forward over it";
+    assert_eq!(outcome.stderr, format!("left out: {says}\n"));
+    let refused = world.trigger("2011-12-30");
+    assert!(refused.code == 2 && refused.complaint().starts_with(says), "{refused:?}");
+}
+
+#[test]
+fn jobs_list_says_what_is_due_what_comes_next_and_what_is_left_to_others() {
+    let world = World::new();
+    let list = |rest: &str| {
+        let schedule =
+            world.schedule(&format!("[[job]]\nname = \"daily_report\"\ncron = \"0 0 * * *\"\n{rest}"));
+        let command = |args| run(world.command(args).env("STOCKTIDE_JOBS_FILE", &schedule)).done();
+        (command(&["jobs", "list", "--json"]).documents(), command(&["jobs", "list"]).stdout)
+    };
+    let (future, _) = list("start = 2999-01-01\n");
+    assert_eq!((&future[0]["due"], &future[0]["next_run"]), (&0.into(), &"2999-01-02T00:00:00Z".into()));
+    let (overdue, _) = list("start = 2024-03-30\n");
+    assert!(overdue[0]["due"].as_i64().unwrap() > 600, "{overdue:?}");
+    let next = (&overdue[0]["next_date"], &overdue[0]["next_run"]);
+    assert_eq!(next, (&"2024-03-30".into(), &"2024-03-31T00:00:00Z".into()));
+
+    world.enqueue("2024-03-01");
+    world.execute("UPDATE job_runs SET job = 'late'");
+    let (with_other, table) = list("");
+    assert_eq!(with_other[1]["name"], "late");
+    let says = "left to others: 1 runs of \"late\", which is not in the schedule followed here";
+    assert!(table.lines().any(|line| line == says), "{table}");
 }

@@ -48,6 +48,7 @@ pub struct World {
     /// Where reports go, and what has to be set for that.
     pub place: String,
     pub settings: Vec<(String, String)>,
+    timezone: &'static str,
 }
 
 impl World {
@@ -55,26 +56,38 @@ impl World {
     pub fn new() -> World {
         let directory = TempDir::new().unwrap();
         let place = format!("file://{}", directory.path().join("reports").display());
-        World::with(directory, place, Vec::new())
+        World::with(directory, place, Vec::new(), "Europe/London")
+    }
+
+    /// With reports in a directory, and business days of that timezone.
+    pub fn in_timezone(timezone: &'static str) -> World {
+        let directory = TempDir::new().unwrap();
+        let place = format!("file://{}", directory.path().join("reports").display());
+        World::with(directory, place, Vec::new(), timezone)
     }
 
     /// With reports in a store.
     pub fn in_store(place: &str, settings: Vec<(String, String)>) -> World {
-        World::with(TempDir::new().unwrap(), place.to_owned(), settings)
+        World::with(TempDir::new().unwrap(), place.to_owned(), settings, "Europe/London")
     }
 
-    fn with(directory: TempDir, place: String, settings: Vec<(String, String)>) -> World {
+    fn with(
+        directory: TempDir,
+        place: String,
+        settings: Vec<(String, String)>,
+        timezone: &'static str,
+    ) -> World {
         let runtime = tokio::runtime::Runtime::new().unwrap();
         let options = StackOptions { kafka: false, ..StackOptions::default() };
         let stack = runtime.block_on(Stack::start(options)).unwrap();
         let url = stack.database_url();
         let pool = runtime.block_on(async {
-            stocktide_store::migrate::run(&url, "GBP", "Europe/London").await.unwrap();
+            stocktide_store::migrate::run(&url, "GBP", timezone).await.unwrap();
             let pool = PgPool::connect(&url).await.unwrap();
             sqlx::raw_sql(SHOP).execute(&pool).await.unwrap();
             pool
         });
-        World { runtime, stack: Some(stack), pool, url, directory, place, settings }
+        World { runtime, stack: Some(stack), pool, url, directory, place, settings, timezone }
     }
 
     /// `stocktide` with all that it needs to know.
@@ -82,7 +95,7 @@ impl World {
         let mut command = stocktide(args);
         command
             .env("STOCKTIDE_DATABASE_URL", &self.url)
-            .env("STOCKTIDE_BUSINESS_TIMEZONE", "Europe/London")
+            .env("STOCKTIDE_BUSINESS_TIMEZONE", self.timezone)
             .env("STOCKTIDE_REPORTS_URL", &self.place)
             .env("STOCKTIDE_LOG_FILTER", "error")
             .env("STOCKTIDE_JOBS_TAKEOVER", format!("{}s", TAKEOVER.as_secs()))

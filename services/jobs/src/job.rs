@@ -30,6 +30,12 @@ pub trait Job: Send + Sync {
     /// Its tasks.
     fn tasks(&self) -> &[Task];
 
+    /// Whether a task changes nothing beside what it hands on. A run that succeeded, and that is interrupted while it is done
+    /// again, stands as it did before unless more than such tasks were begun.
+    fn only_reads(&self, _task: &str) -> bool {
+        false
+    }
+
     /// Executes one of them.
     fn run_task<'a>(
         &'a self,

@@ -82,7 +82,8 @@ impl Metrics {
         }
     }
 
-    /// Shows what the tables hold: of each scheduled job all states, so that a state without runs reads 0.
+    /// Shows what the tables hold: of each scheduled job all states, so that a state without runs reads 0, and of every other
+    /// what still waits.
     pub fn show(&self, schedule: &Schedule, standing: &Standing) {
         for entry in schedule.entries() {
             let job = entry.name.as_str();
@@ -103,6 +104,11 @@ impl Metrics {
                     self.last_rows.with_label_values(&[job]).set(run.rows.unwrap_or(0));
                 }
             }
+        }
+        for counted in standing.counts.iter().filter(|counted| schedule.get(&counted.job).is_none()) {
+            let queued = |other: &&Counted| other.job == counted.job && other.state == RunState::Queued;
+            let waiting = standing.counts.iter().find(queued).map_or(0, |counted| counted.runs);
+            self.runs.with_label_values(&[counted.job.as_str(), RunState::Queued.name()]).set(waiting);
         }
         if let Some(report) = &standing.reconciled {
             self.reconcile.show_kept(report);

@@ -1,8 +1,8 @@
 //! What scheduler, worker and foreground commands share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::str::FromStr as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
@@ -73,6 +73,8 @@ pub struct Rails {
     pub health: Health,
     /// This process's own name: unique per start, since a name that a killed process had keeps its work locked.
     pub process: String,
+    /// The jobs whose start has been held against what was scheduled.
+    looked_back: Mutex<BTreeSet<String>>,
 }
 
 impl Rails {
@@ -107,7 +109,16 @@ impl Rails {
             metrics: Arc::new(Metrics::register(metrics)?),
             health,
             process: format!("{}-{}", std::process::id(), Uuid::now_v7().simple()),
+            looked_back: Mutex::default(),
         })
+    }
+
+    pub(crate) fn has_looked_back(&self, job: &str) -> bool {
+        self.looked_back.lock().unwrap_or_else(PoisonError::into_inner).contains(job)
+    }
+
+    pub(crate) fn note_look_back(&self, job: &str) {
+        self.looked_back.lock().unwrap_or_else(PoisonError::into_inner).insert(job.to_owned());
     }
 }
 

@@ -86,7 +86,7 @@ struct Raw {
     timezone: Option<String>,
     #[serde(default)]
     catch_up: CatchUp,
-    start: Option<NaiveDate>,
+    start: Option<toml::Value>,
     #[serde(default = "three")]
     retries: u32,
     backoff: Option<String>,
@@ -156,9 +156,14 @@ impl Schedule {
         self.entries.iter().find(|entry| entry.name == name)
     }
 
+    /// The names of all jobs.
+    pub fn known(&self) -> Vec<&str> {
+        self.entries.iter().map(|entry| entry.name.as_str()).collect()
+    }
+
     /// The names of all jobs, with commas between.
     pub fn names(&self) -> String {
-        self.entries.iter().map(|entry| entry.name.as_str()).collect::<Vec<_>>().join(", ")
+        self.known().join(", ")
     }
 }
 
@@ -182,11 +187,28 @@ fn entry(raw: Raw, business: Tz, known: &[&str]) -> Result<Entry, String> {
         timetable: Timetable::new(&raw.cron, timezone).map_err(told)?,
         cron: raw.cron,
         catch_up: raw.catch_up,
-        start: raw.start,
+        start: raw.start.as_ref().map(start).transpose()?,
         retries: bounded("retries", raw.retries, 100)?,
         backoff: duration("backoff", raw.backoff.as_deref(), Duration::from_secs(10))?,
         timeout: duration("timeout", raw.timeout.as_deref(), Duration::from_hours(1))?,
         name: raw.name,
+    })
+}
+
+/// The first day that anything can have happened on, as far as events are accepted.
+pub fn first_day() -> NaiveDate {
+    NaiveDate::from_ymd_opt(2000, 1, 1).unwrap_or_default()
+}
+
+/// A date, with or without quotation marks.
+fn start(value: &toml::Value) -> Result<NaiveDate, String> {
+    let text = match value {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    let date = NaiveDate::parse_from_str(&text, "%Y-%m-%d").ok().filter(|date| *date >= first_day());
+    date.ok_or_else(|| {
+        format!("start is {text}; allowed: a date from {} on, such as 2010-12-01", first_day())
     })
 }
 
@@ -236,6 +258,30 @@ mod tests {
     }
 
     #[test]
+    fn a_start_is_a_date_with_or_without_quotation_marks_from_2000_on() {
+        let job =
+            |start: &str| format!("[[job]]\nname = \"reconcile\"\ncron = \"0 0 * * *\"\nstart = {start}\n");
+        for start in ["2010-12-01", "\"2010-12-01\""] {
+            let schedule = Schedule::parse("s.toml", &job(start), Tz::UTC, &KNOWN).unwrap();
+            assert_eq!(schedule.entries()[0].start, "2010-12-01".parse().ok());
+        }
+        for (start, shown) in [
+            ("\"0001-01-01\"", "0001-01-01"),
+            ("1999-12-31", "1999-12-31"),
+            ("\"soon\"", "soon"),
+            ("7", "7"),
+            ("2010-12-01T00:00:00", "2010-12-01T00:00:00"),
+        ] {
+            assert_eq!(
+                refusal(&job(start)),
+                format!(
+                    "s.toml: job \"reconcile\": start is {shown}; allowed: a date from 2000-01-01 on, such as 2010-12-01"
+                )
+            );
+        }
+    }
+
+    #[test]
     fn pauses_grow_and_stay_bounded() {
         let schedule = Schedule::load(None, Tz::UTC, &KNOWN).unwrap();
         let entry = schedule.get("daily_report").unwrap();
@@ -255,7 +301,7 @@ mod tests {
         );
         assert_eq!(
             refusal("[[job]]\nname = \"nap\"\ncron = \"0 0 * * *\""),
-            "s.toml: job \"nap\": there is no such job to build as \"nap\"; allowed: daily_report, reconcile, retention"
+            "s.toml: job \"nap\": there is no such job to build as \"nap\"; allowed: daily_report, reconcile, retention, revise"
         );
         assert!(
             refusal(&job("cron = \"0 0 * * *\"\nbackoff = \"soon\""))

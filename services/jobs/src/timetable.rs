@@ -11,6 +11,14 @@ use stocktide_store::jobs::Due;
 
 use crate::schedule::CatchUp;
 
+/// So many days at most are looked at at once, and so many runs made in one transaction.
+pub const PIECE: usize = 1_000;
+
+/// Whether there was such a day: where a clock was put forward by a whole one (Samoa, the end of 2011) its date is missing.
+pub fn existed(day: BusinessDay) -> bool {
+    day.start < day.end
+}
+
 /// A cron expression on the wall of a timezone.
 ///
 /// Where clocks skip an hour, what was to fire within it fires right after it; where they repeat one, what fires at a fixed
@@ -43,6 +51,12 @@ impl Timetable {
     /// # Errors
     /// When it is none, or one that never fires.
     pub fn new(cron: &str, timezone: Tz) -> Result<Timetable, TimetableError> {
+        let fields = cron.split_whitespace().count();
+        if fields != 5 {
+            let has =
+                if fields == 1 { "it has 1 field".to_owned() } else { format!("it has {fields} fields") };
+            return Err(TimetableError::Syntax(cron.to_owned(), has));
+        }
         let parser = CronParser::builder().seconds(Seconds::Disallowed).year(Year::Disallowed).build();
         let syntax = |why: croner::errors::CronError| {
             TimetableError::Syntax(cron.to_owned(), why.to_string().trim_end_matches('.').to_owned())
@@ -81,44 +95,94 @@ impl Timetable {
 
     /// When a business day's run is due: the first time that it fires after the day, if that is not after the day after it.
     pub fn due_at(&self, day: BusinessDay) -> Option<DateTime<Utc>> {
-        let following = day.date.checked_add_days(Days::new(1))?;
-        self.next(day.end).filter(|due| *due < BusinessDay::of(following, day.timezone).end)
+        let mut following = BusinessDay::of(day.date.checked_add_days(Days::new(1))?, day.timezone);
+        if !existed(following) {
+            following = BusinessDay::of(following.date.checked_add_days(Days::new(1))?, day.timezone);
+        }
+        self.next(day.end).filter(|due| existed(day) && *due < following.end)
     }
 
-    /// The business days that are due at `now`, of those from a date on.
+    /// The business days that are due at `now`, of those from a date on; [`PIECE`] days at most are looked at.
     pub fn due(&self, from: NaiveDate, now: DateTime<Utc>, business: Tz, catch_up: CatchUp) -> Due {
+        match catch_up {
+            CatchUp::All => self.all_due(from, now, business),
+            CatchUp::Latest => self.latest_due(from, now, business),
+        }
+    }
+
+    fn all_due(&self, from: NaiveDate, now: DateTime<Utc>, business: Tz) -> Due {
         let mut due = Due::default();
-        for date in from.iter_days() {
-            let day = BusinessDay::of(date, business);
-            match self.due_at(day) {
-                _ if day.end > now => break,
-                Some(at) if at > now => break,
-                Some(_) => due.days.push(day),
-                // It never fires for this day.
-                None => {}
+        for date in from.iter_days().take(PIECE) {
+            match self.standing(date, now, business) {
+                Standing::Open => break,
+                Standing::Due(day) => due.days.push(day),
+                Standing::Never => {}
             }
             due.next = date.checked_add_days(Days::new(1));
-        }
-        if catch_up == CatchUp::Latest {
-            due.days.drain(..due.days.len().saturating_sub(1));
         }
         due
     }
 
-    /// When it next makes a run due after `now`: the business day and the time.
-    pub fn next_run(&self, now: DateTime<Utc>, business: Tz) -> Option<(BusinessDay, DateTime<Utc>)> {
-        let mut from = now;
+    /// Looks back from now, so that the days before the last one that is due need not be looked at.
+    fn latest_due(&self, from: NaiveDate, now: DateTime<Utc>, business: Tz) -> Due {
+        let mut due = Due::default();
+        let today = BusinessDay::containing(now, business).date;
+        let back = std::iter::successors(Some(today), NaiveDate::pred_opt);
+        for date in back.take_while(|date| *date >= from) {
+            let standing = self.standing(date, now, business);
+            if due.next.is_none() && !matches!(standing, Standing::Open) {
+                due.next = date.checked_add_days(Days::new(1));
+            }
+            if let Standing::Due(day) = standing {
+                due.days.push(day);
+                break;
+            }
+        }
+        due
+    }
+
+    fn standing(&self, date: NaiveDate, now: DateTime<Utc>, business: Tz) -> Standing {
+        let day = BusinessDay::of(date, business);
+        match self.due_at(day) {
+            _ if day.end > now => Standing::Open,
+            Some(at) if at > now => Standing::Open,
+            Some(_) => Standing::Due(day),
+            None => Standing::Never,
+        }
+    }
+
+    /// When it next makes a run due after `now`, of those from a date on: the business day and the time.
+    pub fn next_run(
+        &self,
+        from: NaiveDate,
+        now: DateTime<Utc>,
+        business: Tz,
+    ) -> Option<(BusinessDay, DateTime<Utc>)> {
+        let mut last = now.max(BusinessDay::of(from, business).end - TimeDelta::seconds(1));
         // A fire that belongs to no day of its own is the second one of its day.
         for _ in 0..10_000 {
-            let fires = self.next(from + TimeDelta::seconds(1))?;
-            let day = BusinessDay::last_before(fires, business);
+            let fires = self.next(last + TimeDelta::seconds(1))?;
+            let mut day = BusinessDay::last_before(fires, business);
+            if !existed(day) {
+                day = BusinessDay::of(day.date.pred_opt()?, business);
+            }
             if self.due_at(day) == Some(fires) {
                 return Some((day, fires));
             }
-            from = fires;
+            last = fires;
         }
         None
     }
+}
+
+/// What a timetable says of a day.
+enum Standing {
+    /// It is not over, or its time has not come.
+    Open,
+    /// Its time has come.
+    Due(BusinessDay),
+    /// It never fires for this day.
+    Never,
 }
 
 #[cfg(test)]
@@ -248,15 +312,61 @@ mod tests {
     #[test]
     fn the_next_run_is_the_first_fire_of_a_day_that_is_not_due_yet() {
         let often = timetable("*/10 * * * *", Tz::Europe__London);
-        let (day, at) = often.next_run(instant("2024-06-01T10:00:00Z"), Tz::Europe__London).unwrap();
+        let (day, at) =
+            often.next_run(date("2024-05-01"), instant("2024-06-01T10:00:00Z"), Tz::Europe__London).unwrap();
         assert_eq!((day.date, at), (date("2024-06-01"), instant("2024-06-01T23:00:00Z")));
+        let (day, at) =
+            often.next_run(date("2030-01-01"), instant("2024-06-01T10:00:00Z"), Tz::Europe__London).unwrap();
+        assert_eq!((day.date, at), (date("2030-01-01"), instant("2030-01-02T00:00:00Z")));
+    }
+
+    #[test]
+    fn many_days_are_made_due_in_pieces_and_the_latest_alone_at_once() {
+        let daily = timetable("0 0 * * *", Tz::UTC);
+        let now = instant("2024-06-01T10:00:00Z");
+        let first = daily.due(date("2010-12-01"), now, Tz::UTC, CatchUp::All);
+        assert_eq!((first.days.len(), first.next), (PIECE, Some(date("2013-08-27"))));
+        let (mut from, mut days) = (date("2010-12-01"), 0);
+        while let Some(next) = daily.due(from, now, Tz::UTC, CatchUp::All).next {
+            days += daily.due(from, now, Tz::UTC, CatchUp::All).days.len();
+            from = next;
+        }
+        assert_eq!((from, days), (date("2024-06-01"), 4_931));
+        let latest = daily.due(date("2000-01-01"), now, Tz::UTC, CatchUp::Latest);
+        assert_eq!((latest.days.len(), latest.days[0].date), (1, date("2024-05-31")));
+        assert_eq!(latest.next, Some(date("2024-06-01")));
+        let leap = timetable("0 0 29 2 *", Tz::UTC);
+        let latest = leap.due(date("2020-01-01"), now, Tz::UTC, CatchUp::Latest);
+        assert_eq!((latest.days[0].date, latest.next), (date("2024-02-28"), Some(date("2024-06-01"))));
+    }
+
+    #[test]
+    fn a_day_that_a_clock_left_out_is_never_due_and_its_neighbours_are() {
+        // Samoa went from the 29th to the 31st.
+        for cron in ["0 0 * * *", "15 0 * * *", "59 23 * * *"] {
+            let samoa = timetable(cron, Tz::Pacific__Apia);
+            let now = instant("2012-01-03T12:00:00Z");
+            let due = samoa.due(date("2011-12-28"), now, Tz::Pacific__Apia, CatchUp::All);
+            let dates: Vec<_> = due.days.iter().map(|day| day.date.to_string()).collect();
+            assert_eq!(dates[..4], ["2011-12-28", "2011-12-29", "2011-12-31", "2012-01-01"], "{cron}");
+            let during = instant("2011-12-30T08:00:00Z");
+            let (day, at) = samoa.next_run(date("2011-12-01"), during, Tz::Pacific__Apia).unwrap();
+            assert_eq!((day.date, Some(at)), (date("2011-12-29"), samoa.due_at(day)), "{cron}");
+        }
     }
 
     #[test]
     fn what_is_no_cron_expression_or_never_fires_is_refused() {
-        for cron in
-            ["", "61 0 * * *", "15 0 * *", "0 15 0 * * *", "15 0 * * * 2024", "a b c d e", "15 0 * * 8"]
-        {
+        for cron in [
+            "",
+            "61 0 * * *",
+            "15 0 * *",
+            "0 15 0 * * *",
+            "15 0 * * * 2024",
+            "a b c d e",
+            "15 0 * * 8",
+            "@daily",
+        ] {
             let refused = Timetable::new(cron, Tz::UTC).unwrap_err();
             assert!(matches!(&refused, TimetableError::Syntax(text, _) if text == cron), "{cron}: {refused}");
         }

@@ -78,9 +78,12 @@ async fn handle(announcement: Announcement, hands: Data<Arc<Hands>>) -> Result<(
     if stop.is_cancelled() {
         return Err("the worker is being ended".into());
     }
-    let claimed = jobs::claim(&rails.pool, run_id, &rails.process, rails.config.jobs.takeover).await?;
+    let knows = rails.schedule.known();
+    let claimed =
+        jobs::claim(&rails.pool, run_id, &rails.process, &knows, rails.config.jobs.takeover).await?;
     let Some(run) = claimed else {
-        tracing::debug!(run_id, "the run is done, or in other hands");
+        // The last is announced again by whoever knows the job.
+        tracing::debug!(run_id, "the run is done, in other hands, or of a job that is not known here");
         return Ok(());
     };
     tracing::info!(run_id, job = run.job, date = %run.data_date, claim = run.claim, "run begins");

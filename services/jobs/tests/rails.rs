@@ -252,26 +252,147 @@ fn a_worker_that_is_ended_in_order_gives_its_run_back_at_once() {
     });
 }
 
+/// Begins a day's run by hand, anew, and interrupts it in a task.
+async fn interrupt_in(rails: &Arc<Rails>, task: &'static str) -> Came {
+    sqlx::query("TRUNCATE began").execute(&rails.pool).await.unwrap();
+    sqlx::query("INSERT INTO hold VALUES ($1)").bind(task).execute(&rails.pool).await.unwrap();
+    let stop = CancellationToken::new();
+    let (token, railed) = (stop.clone(), Arc::clone(rails));
+    let running = tokio::spawn(async move {
+        let asked = (Cause::Backfill, Wish::Anew);
+        by_hand::run_day(&railed, "chain", day("2024-01-01"), asked, &token).await.unwrap()
+    });
+    until(&rails.pool, "SELECT EXISTS (SELECT FROM began JOIN hold USING (task))").await;
+    stop.cancel();
+    let came = running.await.unwrap();
+    execute(&rails.pool, "TRUNCATE hold").await;
+    came
+}
+
+async fn of_day(rails: &Rails) -> (jobs::Run, Vec<jobs::Task>) {
+    let run = jobs::run_of_day(&rails.pool, "chain", day("2024-01-01")).await.unwrap().unwrap();
+    let tasks = jobs::tasks(&rails.pool, run.run_id).await.unwrap();
+    (run, tasks)
+}
+
 #[test]
-fn an_interrupted_foreground_run_has_failed_and_can_be_retried() {
+fn an_interrupted_foreground_run_is_what_it_was_before_or_waits() {
     run(async {
         let url = database().await;
         let rails = rails(&url, SCHEDULE, LONG).await;
-        execute(&rails.pool, "INSERT INTO hold VALUES ('collect')").await;
-        let stop = CancellationToken::new();
-        let (token, railed) = (stop.clone(), Arc::clone(&rails));
-        let running = tokio::spawn(async move {
-            let asked = (Cause::Trigger, Wish::Anew);
-            by_hand::run_day(&railed, "chain", day("2024-01-01"), asked, &token).await.unwrap()
-        });
-        until(&rails.pool, "SELECT EXISTS (SELECT FROM began)").await;
-        stop.cancel();
-        assert_eq!(running.await.unwrap(), Came::Interrupted);
-        until(&rails.pool, "SELECT bool_and(state = 'failed' AND error = 'interrupted') FROM job_runs").await;
-        execute(&rails.pool, "TRUNCATE hold").await;
-        let asked = (Cause::Trigger, Wish::Rest);
-        let came =
-            by_hand::run_day(&rails, "chain", day("2024-01-01"), asked, &CancellationToken::new()).await;
-        assert!(came.unwrap().succeeded());
+        let by_hand = async |wish| {
+            let (asked, stop) = ((Cause::Trigger, wish), CancellationToken::new());
+            by_hand::run_day(&rails, "chain", day("2024-01-01"), asked, &stop).await.unwrap()
+        };
+        // There was none before.
+        assert_eq!(interrupt_in(&rails, "collect").await, Came::Interrupted);
+        assert_eq!(of_day(&rails).await.0.state, RunState::Queued);
+        // It had failed.
+        execute(&rails.pool, "INSERT INTO broken VALUES ('upload', 1, true)").await;
+        assert!(!by_hand(Wish::Rest).await.succeeded());
+        let failed = of_day(&rails).await.0;
+        assert_eq!(interrupt_in(&rails, "left").await, Came::Interrupted);
+        let (now, _) = of_day(&rails).await;
+        assert_eq!(
+            (now.state, now.error, now.finished_at),
+            (RunState::Failed, failed.error, failed.finished_at)
+        );
+        // It had succeeded, and nothing but reading was begun.
+        assert!(by_hand(Wish::Rest).await.succeeded());
+        let (succeeded, tasks) = of_day(&rails).await;
+        assert_eq!(interrupt_in(&rails, "collect").await, Came::Interrupted);
+        let (now, tasks_now) = of_day(&rails).await;
+        assert_eq!(
+            (now.state, now.rows, now.finished_at),
+            (RunState::Succeeded, Some(4), succeeded.finished_at)
+        );
+        assert_eq!((now.error, tasks_now), (None, tasks));
+        // It had succeeded, and something was written again.
+        assert_eq!(interrupt_in(&rails, "upload").await, Came::Interrupted);
+        assert_eq!(of_day(&rails).await.0.state, RunState::Queued);
+        assert!(by_hand(Wish::Rest).await.succeeded());
+        assert_eq!(number(&rails.pool, "SELECT count(*) FROM job_runs").await, 1);
+    });
+}
+
+/// The one job under another name.
+const LATE: &str = "[[job]]\nname = \"late\"\nbuilds = \"chain\"\ncron = \"15 0 * * *\"\n";
+
+#[test]
+fn a_run_of_a_job_that_a_worker_does_not_know_is_left_to_one_that_does() {
+    run(async {
+        let url = database().await;
+        let takeover = Duration::from_secs(1);
+        let (ignorant, knowing) = (rails(&url, SCHEDULE, takeover).await, rails(&url, LATE, takeover).await);
+        execute(
+            &ignorant.pool,
+            "INSERT INTO job_schedules VALUES ('chain', '9999-01-01'), ('late', '9999-01-01')",
+        )
+        .await;
+        let due = |_| jobs::Due { days: vec![day("2024-01-01")], next: None };
+        let run_id = jobs::schedule(&ignorant.pool, "late", day("2024-01-01").date, due).await.unwrap()[0];
+        let serving = Serving::start(&ignorant);
+        until(&ignorant.pool, "SELECT bool_and(status = 'Done') FROM apalis.jobs").await;
+        until(&ignorant.pool, "SELECT bool_and(done_at < now() - interval '2 s') FROM apalis.jobs").await;
+        let run = jobs::run(&ignorant.pool, run_id).await.unwrap().unwrap();
+        assert_eq!((run.state, run.claim, run.error), (RunState::Queued, 0, None));
+        let ticked = serve::tick(&ignorant, stocktide_runtime::clock::now()).await.unwrap();
+        assert_eq!(ticked.left.into_iter().collect::<Vec<_>>(), [("late".to_owned(), 1)]);
+        assert_eq!(ignorant.metrics.runs.with_label_values(&["late", "queued"]).get(), 1);
+        let noted = ignorant.health.notes();
+        assert_eq!(
+            noted.get("jobs").map(String::as_str),
+            Some("left to others, as the schedule followed here has no such job: late")
+        );
+        assert!(ignorant.health.failing().is_empty());
+        // It announced nothing that it would only hand to itself.
+        assert_eq!(number(&ignorant.pool, "SELECT count(*) FROM apalis.jobs").await, 1);
+
+        let other = Serving::start(&knowing);
+        until(&knowing.pool, "SELECT bool_and(state = 'succeeded') FROM job_runs").await;
+        serving.end().await;
+        other.end().await;
+        serve::tick(&ignorant, stocktide_runtime::clock::now()).await.unwrap();
+        assert_eq!(ignorant.metrics.runs.with_label_values(&["late", "queued"]).get(), 0);
+    });
+}
+
+#[test]
+fn a_start_that_is_set_or_lowered_later_gets_the_earlier_days_their_runs_in_pieces() {
+    run(async {
+        let url = database().await;
+        let now = instant("2024-06-01T10:00:00Z");
+        let from =
+            |start: &str| format!("[[job]]\nname = \"chain\"\ncron = \"0 0 * * *\"\nstart = {start}\n");
+        let all = async |rails: &Arc<Rails>| {
+            let mut pieces = Vec::new();
+            loop {
+                let ticked = serve::tick(rails, now).await.unwrap();
+                pieces.push(ticked.scheduled.len());
+                if !ticked.more {
+                    return pieces;
+                }
+            }
+        };
+        // A start to come makes none.
+        let future = rails(&url, &from("2025-01-01"), LONG).await;
+        assert_eq!(all(&future).await, [0]);
+        let outlook = |rails: &Rails, position: &str| {
+            let entry = rails.schedule.get("chain").unwrap().clone();
+            let looked = serve::outlook(rails, &entry, position.parse().ok(), None, now);
+            (looked.due, looked.next.unwrap().0.date.to_string())
+        };
+        assert_eq!(outlook(&future, "2024-06-01"), (0, "2025-01-01".to_owned()));
+        let march = rails(&url, &from("2024-03-01"), LONG).await;
+        assert_eq!(outlook(&march, "2024-03-01"), (92, "2024-03-01".to_owned()));
+        assert_eq!(outlook(&march, "2024-06-01"), (0, "2024-06-01".to_owned()));
+        assert_eq!(all(&march).await, [92]);
+        assert_eq!(all(&rails(&url, &from("2024-03-01"), LONG).await).await, [0]);
+        // Earlier than what there is: the 1,186 days before it, 1,000 days at a time.
+        let earlier = rails(&url, &from("2020-12-01"), LONG).await;
+        assert_eq!(all(&earlier).await, [1_000, 186]);
+        assert_eq!(all(&earlier).await, [0]);
+        let sql = "SELECT count(DISTINCT data_date) FROM job_runs WHERE data_date BETWEEN '2020-12-01' AND '2024-05-31'";
+        assert_eq!(number(&earlier.pool, sql).await, 1_278);
     });
 }

@@ -33,6 +33,7 @@ fn report(gross: &str) -> Vec<File> {
         figures_sha256: stocktide_reports::file::sha256(gross.as_bytes()),
         code_version: "test".to_owned(),
         files: vec![Entry::of(&sales), Entry::of(&page)],
+        reason: None,
         changes: Vec::new(),
         further_changes: 0,
     };

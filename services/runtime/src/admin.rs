@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use anyhow::Context;
 use axum::extract::State;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 #[derive(Debug, Clone, Default)]
 pub struct Health {
     parts: Arc<Mutex<BTreeMap<&'static str, Result<(), String>>>>,
+    notes: Arc<Mutex<BTreeMap<&'static str, String>>>,
 }
 
 impl Health {
@@ -27,7 +28,7 @@ impl Health {
 
     /// A part works, or does not and says why. The change is logged.
     pub fn set(&self, part: &'static str, state: Result<(), String>) {
-        let before = self.lock().insert(part, state.clone());
+        let before = unpoisoned(&self.parts).insert(part, state.clone());
         if before.as_ref() == Some(&state) {
             return;
         }
@@ -38,15 +39,30 @@ impl Health {
         }
     }
 
-    /// The parts that do not work, and why.
-    pub fn failing(&self) -> BTreeMap<&'static str, String> {
-        self.lock().iter().filter_map(|(part, state)| Some((*part, state.as_ref().err()?.clone()))).collect()
+    /// What a part that works has to say all the same; none: nothing any more.
+    pub fn note(&self, part: &'static str, note: Option<String>) {
+        let mut notes = unpoisoned(&self.notes);
+        match note {
+            Some(note) => drop(notes.insert(part, note)),
+            None => drop(notes.remove(part)),
+        }
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Result<(), String>>> {
-        // A poisoned map is still a map: a panic elsewhere must not take the health endpoint with it.
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What parts that work have to say all the same.
+    pub fn notes(&self) -> BTreeMap<&'static str, String> {
+        unpoisoned(&self.notes).clone()
     }
+
+    /// The parts that do not work, and why.
+    pub fn failing(&self) -> BTreeMap<&'static str, String> {
+        let parts = unpoisoned(&self.parts);
+        parts.iter().filter_map(|(part, state)| Some((*part, state.as_ref().err()?.clone()))).collect()
+    }
+}
+
+/// A poisoned map is still a map: a panic elsewhere must not take the health endpoint with it.
+fn unpoisoned<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
+    map.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Serves the endpoint until `shutdown`, and says where (the port may have been 0).
@@ -80,7 +96,12 @@ pub async fn serve(
 async fn ready(State(health): State<Health>) -> Response {
     let failing = health.failing();
     let status = if failing.is_empty() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    (status, Json(serde_json::json!({ "ready": failing.is_empty(), "failing": failing }))).into_response()
+    let mut answer = serde_json::json!({ "ready": failing.is_empty(), "failing": failing });
+    let notes = health.notes();
+    if !notes.is_empty() {
+        answer["notes"] = serde_json::json!(notes);
+    }
+    (status, Json(answer)).into_response()
 }
 
 async fn metrics(State(registry): State<Registry>) -> Response {

@@ -57,6 +57,10 @@ async fn a_process_is_ready_only_while_all_its_parts_are() {
         let (status, _, body) = get(address, "/ready").await;
         (status, serde_json::from_str::<serde_json::Value>(&body).unwrap())
     };
+    health.note("jobs", Some("something is left to others".to_owned()));
+    let noted = json!({"ready": true, "failing": {}, "notes": {"jobs": "something is left to others"}});
+    assert_eq!(ready().await, (200, noted));
+    health.note("jobs", None);
     health.set("kafka", Ok(()));
     health.set("database", Err("away".to_owned()));
     assert_eq!(ready().await, (503, json!({"ready": false, "failing": {"database": "away"}})));

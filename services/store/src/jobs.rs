@@ -17,11 +17,14 @@ use chrono::{DateTime, NaiveDate, Utc};
 use serde::{Deserialize, Serialize};
 use stocktide_domain::interval::BusinessDay;
 
-pub use claims::{Claim, Force, claim, claim_day, finish, heartbeat, release};
-pub use history::{Counted, Filter, between, counts, last_ended, last_output, latest, run, runs, tasks};
+pub use claims::{Claim, Force, claim, claim_day, finish, heartbeat, release, restore};
+pub use history::{
+    Counted, Filter, Waiting, between, counts, last_ended, last_output, latest, run, run_of_day, runs, tasks,
+    waiting,
+};
 pub use queue::{Announcement, QUEUE, Recovered, is_prepared, prepare, recover, sweep, timezone};
 pub use requeue::requeue;
-pub use schedule::{Due, schedule};
+pub use schedule::{Due, positions, rewind, schedule};
 pub use tasks::{begin_task, fail_task, forget_tasks, succeed_task};
 
 /// What became of a run so far.

@@ -15,6 +15,7 @@ use stocktide_store::migrate;
 
 const LONG: Duration = Duration::from_hours(1);
 const NONE: Duration = Duration::ZERO;
+const KNOWN: [&str; 1] = ["report"];
 
 fn date(text: &str) -> NaiveDate {
     text.parse().unwrap()
@@ -109,7 +110,9 @@ fn a_run_is_claimed_by_one_worker_only() {
         let run_id = schedule(&pool, "2024-01-01", 1).await[0];
         let claims = (0..8).map(|i| {
             let pool = pool.clone();
-            tokio::spawn(async move { jobs::claim(&pool, run_id, &format!("w{i}"), LONG).await.unwrap() })
+            tokio::spawn(
+                async move { jobs::claim(&pool, run_id, &format!("w{i}"), &KNOWN, LONG).await.unwrap() },
+            )
         });
         let mut held = Vec::new();
         for claim in claims.collect::<Vec<_>>() {
@@ -124,11 +127,11 @@ fn whoever_lost_a_run_can_write_nothing_more() {
     database::run(async {
         let pool = pool().await;
         let run_id = schedule(&pool, "2024-01-01", 1).await[0];
-        let first = jobs::claim(&pool, run_id, "frozen", LONG).await.unwrap().unwrap();
+        let first = jobs::claim(&pool, run_id, "frozen", &KNOWN, LONG).await.unwrap().unwrap();
         assert_eq!(jobs::begin_task(&pool, run_id, first.claim, "collect").await.unwrap(), Some(1));
-        assert_eq!(jobs::claim(&pool, run_id, "other", LONG).await.unwrap(), None);
+        assert_eq!(jobs::claim(&pool, run_id, "other", &KNOWN, LONG).await.unwrap(), None);
 
-        let second = jobs::claim(&pool, run_id, "other", NONE).await.unwrap().unwrap();
+        let second = jobs::claim(&pool, run_id, "other", &KNOWN, NONE).await.unwrap().unwrap();
         assert_eq!((second.claim, second.started_at), (2, first.started_at));
         assert!(!jobs::heartbeat(&pool, run_id, first.claim).await.unwrap());
         assert_eq!(jobs::begin_task(&pool, run_id, first.claim, "files").await.unwrap(), None);
@@ -156,9 +159,9 @@ fn a_lost_run_waits_again_and_is_given_up_when_it_loses_too_many_workers() {
         let pool = pool().await;
         let run_id = schedule(&pool, "2024-01-01", 1).await[0];
         for losses in 1..=5 {
-            jobs::claim(&pool, run_id, &format!("doomed-{losses}"), LONG).await.unwrap().unwrap();
-            assert_eq!(jobs::recover(&pool, LONG).await.unwrap(), jobs::Recovered::default());
-            let recovered = jobs::recover(&pool, NONE).await.unwrap();
+            jobs::claim(&pool, run_id, &format!("doomed-{losses}"), &KNOWN, LONG).await.unwrap().unwrap();
+            assert_eq!(jobs::recover(&pool, &KNOWN, LONG).await.unwrap(), jobs::Recovered::default());
+            let recovered = jobs::recover(&pool, &KNOWN, NONE).await.unwrap();
             let given_up: &[i64] = if losses < 5 { &[] } else { &[run_id] };
             assert_eq!(recovered.given_up, given_up, "{losses}");
         }
@@ -176,9 +179,9 @@ fn a_run_that_waits_unannounced_is_announced_again() {
     database::run(async {
         let pool = pool().await;
         let run_id = schedule(&pool, "2024-01-01", 1).await[0];
-        assert_eq!(jobs::recover(&pool, NONE).await.unwrap(), jobs::Recovered::default());
+        assert_eq!(jobs::recover(&pool, &KNOWN, NONE).await.unwrap(), jobs::Recovered::default());
         sqlx::raw_sql("DELETE FROM apalis.jobs").execute(&pool).await.unwrap();
-        assert_eq!(jobs::recover(&pool, NONE).await.unwrap().announced, [run_id]);
+        assert_eq!(jobs::recover(&pool, &KNOWN, NONE).await.unwrap().announced, [run_id]);
         assert_eq!(announcements(&pool).await, 1);
     });
 }

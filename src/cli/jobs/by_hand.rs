@@ -54,7 +54,9 @@ async fn told(rails: &Rails, came: &Came, as_json: bool) -> anyhow::Result<ExitC
             }
             show::details(rails, run, as_json).await?;
         }
-        Came::Interrupted => anyhow::bail!("interrupted; `stocktide jobs runs` shows what is left to retry"),
+        Came::Interrupted => anyhow::bail!(
+            "interrupted: what was begun is as it was before, or waits for `jobs run` or `jobs retry`"
+        ),
     }
     Ok(if came.succeeded() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -62,7 +64,11 @@ async fn told(rails: &Rails, came: &Came, as_json: bool) -> anyhow::Result<ExitC
 /// `jobs backfill`.
 pub async fn backfill(args: BackfillArgs, rails: Arc<Rails>) -> anyhow::Result<ExitCode> {
     known(&rails, &args.name)?;
-    let days = by_hand::days_that_are_over(&rails, (args.from, args.to), clock::now()).map_err(Usage)?;
+    let range = by_hand::days_that_are_over(&rails, (args.from, args.to), clock::now()).map_err(Usage)?;
+    for date in range.left_out {
+        eprintln!("left out: {}", by_hand::left_out(date, rails.config.business.timezone));
+    }
+    let days = range.days;
     if args.dry_run {
         return plan(&args, &rails, &days).await;
     }

@@ -6,8 +6,9 @@ use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use serde_json::{Value, json};
 use stocktide_jobs::Rails;
+use stocktide_jobs::serve::{self, Outlook};
 use stocktide_runtime::clock;
-use stocktide_store::jobs::{self, Filter, Run, RunState};
+use stocktide_store::jobs::{self, Filter, Run, RunState, Waiting};
 
 use super::{Json, RunsArgs, ShowArgs};
 use crate::cli::say;
@@ -19,25 +20,30 @@ const ERROR_CHARS: usize = 100;
 /// `jobs list`.
 pub async fn list(args: &Json, rails: &Rails) -> anyhow::Result<ExitCode> {
     let latest = jobs::latest(&rails.pool).await?;
-    let (now, business) = (clock::now(), rails.config.business.timezone);
+    let (waiting, positions) = (jobs::waiting(&rails.pool).await?, jobs::positions(&rails.pool).await?);
+    let now = clock::now();
     let mut rows = Vec::new();
     for entry in rails.schedule.entries() {
-        let next = entry.timetable.next_run(now, business);
+        let position = positions.iter().find(|(job, _)| *job == entry.name).map(|(_, next)| *next);
+        let waits = waiting.iter().find(|waits| waits.job == entry.name);
+        let Outlook { due, next } = serve::outlook(rails, entry, position, waits, now);
         let last = latest.iter().find(|run| run.job == entry.name);
+        let timezone = entry.timetable.timezone();
         if args.json {
             say(json!({
                 "name": entry.name, "builds": entry.builds, "description": entry.description, "cron": entry.cron,
-                "timezone": entry.timetable.timezone().name(), "catch_up": entry.catch_up, "retries": entry.retries,
-                "timeout_seconds": entry.timeout.as_secs(), "next_run": next.map(|(_, at)| at),
-                "next_date": next.map(|(day, _)| day.date), "last_run": last,
+                "timezone": timezone.name(), "catch_up": entry.catch_up, "start": entry.start,
+                "retries": entry.retries, "timeout_seconds": entry.timeout.as_secs(), "due": due,
+                "next_run": next.map(|(_, at)| at), "next_date": next.map(|(day, _)| day.date), "last_run": last,
             }))?;
             continue;
         }
-        let timezone = entry.timetable.timezone();
         rows.push(vec![
             entry.name.clone(),
             entry.cron.clone(),
             timezone.name().to_owned(),
+            due.to_string(),
+            next.map_or_else(none, |(day, _)| day.date.to_string()),
             next.map_or_else(none, |(_, at)| {
                 at.with_timezone(&timezone).format("%Y-%m-%d %H:%M").to_string()
             }),
@@ -47,10 +53,25 @@ pub async fn list(args: &Json, rails: &Rails) -> anyhow::Result<ExitCode> {
         ]);
     }
     if !args.json {
-        say(table(&["job", "cron", "timezone", "next run", "last date", "state", "what it does"], &rows))?;
+        say(table(&LIST, &rows))?;
+    }
+    // They wait for a `jobs run` that follows another schedule.
+    for Waiting { job, runs, first } in waiting.iter().filter(|w| rails.schedule.get(&w.job).is_none()) {
+        if args.json {
+            say(json!({ "name": job, "unknown": true, "due": runs, "next_date": first }))?;
+        } else {
+            say(format!(
+                "left to others: {runs} runs of {job:?}, which is not in the schedule followed here"
+            ))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
+
+/// The columns of `jobs list`. `due` are the runs that wait, or will be made at the next look; the next date is the first of
+/// these, else the next to come.
+const LIST: [&str; 9] =
+    ["job", "cron", "timezone", "due", "next date", "due at", "last date", "state", "what it does"];
 
 /// `jobs runs`.
 pub async fn runs(args: &RunsArgs, rails: &Rails) -> anyhow::Result<ExitCode> {

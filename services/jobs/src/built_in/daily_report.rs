@@ -39,6 +39,10 @@ impl Job for DailyReport {
         ]
     }
 
+    fn only_reads(&self, task: &str) -> bool {
+        ["collect", "files"].contains(&task) || SHEETS.contains(&task)
+    }
+
     fn run_task<'a>(
         &'a self,
         context: &'a TaskContext,

@@ -48,6 +48,10 @@ impl Job for Chain {
         ]
     }
 
+    fn only_reads(&self, task: &str) -> bool {
+        task == "collect"
+    }
+
     fn run_task<'a>(
         &'a self,
         context: &'a TaskContext,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use sqlx::{AssertSqlSafe, PgPool};
 use stocktide_domain::interval::BusinessDay;
 
-use super::{Cause, RUN, Run, RunState, queue};
+use super::{Cause, RUN, Run, RunState, Task, queue, tasks};
 
 /// What came of the wish to execute a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,7 +25,8 @@ pub enum Force {
     Succeeded,
 }
 
-/// Takes a run that waits, or whose worker gave no sign of life for `takeover`; none: neither holds.
+/// Takes a run of one of the jobs that the worker `knows`, if it waits or its worker gave no sign of life for `takeover`;
+/// none: that does not hold.
 ///
 /// # Errors
 /// When the database is away or refuses.
@@ -33,11 +34,12 @@ pub async fn claim(
     pool: &PgPool,
     run_id: i64,
     worker: &str,
+    knows: &[&str],
     takeover: Duration,
 ) -> Result<Option<Run>, sqlx::Error> {
     let sql = format!(
         "UPDATE job_runs SET {TAKEN}
-         WHERE run_id = $1 AND (state = 'queued' OR {ABANDONED})
+         WHERE run_id = $1 AND (state = 'queued' OR {ABANDONED}) AND job = ANY($4)
          RETURNING {RUN}"
     );
     // The text is put together from constants only.
@@ -45,6 +47,7 @@ pub async fn claim(
         .bind(run_id)
         .bind(worker)
         .bind(takeover.as_secs_f64())
+        .bind(knows)
         .fetch_optional(pool)
         .await
 }
@@ -158,4 +161,45 @@ pub async fn release(pool: &PgPool, run_id: i64, claim: i32) -> Result<bool, sql
     }
     transaction.commit().await?;
     Ok(released)
+}
+
+/// Gives a run back that had ended before it was taken, as it was; false: it is not the asker's any more. `tasks` are what it had
+/// to show for its tasks; none: what it has now stays.
+///
+/// # Errors
+/// When the database is away or refuses; it is then taken over in its time.
+pub async fn restore(
+    pool: &PgPool,
+    claim: i32,
+    before: &Run,
+    tasks: Option<&[Task]>,
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let restored = sqlx::query(
+        "UPDATE job_runs SET state = $3, error = $4, started_at = $5, finished_at = $6, rows = $7, losses = $8, worker = $9
+         WHERE run_id = $1 AND claim = $2 AND state = 'running'",
+    )
+    .bind(before.run_id)
+    .bind(claim)
+    .bind(before.state)
+    .bind(&before.error)
+    .bind(before.started_at)
+    .bind(before.finished_at)
+    .bind(before.rows)
+    .bind(before.losses)
+    .bind(&before.worker)
+    .execute(&mut *transaction)
+    .await?;
+    let restored = restored.rows_affected() == 1;
+    if let Some(tasks) = tasks.filter(|_| restored) {
+        sqlx::query("DELETE FROM job_tasks WHERE run_id = $1")
+            .bind(before.run_id)
+            .execute(&mut *transaction)
+            .await?;
+        for task in tasks {
+            tasks::keep(&mut transaction, before.run_id, task).await?;
+        }
+    }
+    transaction.commit().await?;
+    Ok(restored)
 }

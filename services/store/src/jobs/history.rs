@@ -2,6 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 use sqlx::{AssertSqlSafe, PgPool};
+use stocktide_domain::interval::BusinessDay;
 
 use super::{RUN, Run, RunState, Task};
 
@@ -84,6 +85,27 @@ pub async fn counts(pool: &PgPool) -> Result<Vec<Counted>, sqlx::Error> {
     sqlx::query_as(sql).fetch_all(pool).await
 }
 
+/// What waits for a worker, of one job.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Waiting {
+    /// The job.
+    pub job: String,
+    /// How many runs.
+    pub runs: i64,
+    /// The earliest of their business days.
+    pub first: NaiveDate,
+}
+
+/// What waits for a worker, by job.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn waiting(pool: &PgPool) -> Result<Vec<Waiting>, sqlx::Error> {
+    let sql = "SELECT job, count(*) AS runs, min(data_date) AS first FROM job_runs WHERE state = 'queued'
+               GROUP BY job ORDER BY job";
+    sqlx::query_as(sql).fetch_all(pool).await
+}
+
 /// The run of each job that succeeded last, and the one that failed last.
 ///
 /// # Errors
@@ -94,6 +116,16 @@ pub async fn last_ended(pool: &PgPool) -> Result<Vec<Run>, sqlx::Error> {
          ORDER BY job, state, finished_at DESC"
     );
     sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await
+}
+
+/// The run of a job for a business day; none: there is none yet.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn run_of_day(pool: &PgPool, job: &str, day: BusinessDay) -> Result<Option<Run>, sqlx::Error> {
+    let sql =
+        format!("SELECT {RUN} FROM job_runs WHERE job = $1 AND interval_start = $2 AND interval_end = $3");
+    sqlx::query_as(AssertSqlSafe(sql)).bind(job).bind(day.start).bind(day.end).fetch_optional(pool).await
 }
 
 /// What a task of any of these jobs handed on last, be it with a success or with a failure; none: nothing yet.

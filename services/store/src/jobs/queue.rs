@@ -88,12 +88,13 @@ fn announcement(run_id: i64, id: Ulid) -> Result<PgTask, sqlx::Error> {
     Ok(TaskBuilder::new(body).task_id(TaskId::from_ulid(id)).build())
 }
 
-/// Lets runs wait again whose worker gave no sign of life for `takeover`, and announces again what waits unannounced. Several
-/// workers may do so at once.
+/// Lets runs wait again whose worker gave no sign of life for `takeover`, and announces again what waits unannounced, of the
+/// jobs that the asker `knows`: whoever does not know a job would only hand its runs to itself. Several workers may do so at
+/// once.
 ///
 /// # Errors
 /// When the database is away or refuses; nothing is changed then.
-pub async fn recover(pool: &PgPool, takeover: Duration) -> Result<Recovered, sqlx::Error> {
+pub async fn recover(pool: &PgPool, knows: &[&str], takeover: Duration) -> Result<Recovered, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let lost: Vec<(i64, bool)> = sqlx::query_as(
         "WITH lost AS (
@@ -112,16 +113,18 @@ pub async fn recover(pool: &PgPool, takeover: Duration) -> Result<Recovered, sql
     .bind(MOST_LOSSES)
     .fetch_all(&mut *transaction)
     .await?;
-    // Announcements that nobody can have any more: a queue that was emptied, or one that was consumed by a worker that was
-    // killed before it could claim the run, and that apalis gave up.
+    // Announcements that nobody can have any more: a queue that was emptied, one that was consumed by a worker that was killed
+    // before it could claim the run, and that apalis gave up, or one that a worker got a while ago that does not know the job.
     let announced: Vec<i64> = sqlx::query_scalar(
         "SELECT run_id FROM job_runs AS run
-         WHERE state = 'queued' AND queued_at < now() - make_interval(secs => $1) AND NOT EXISTS (
+         WHERE state = 'queued' AND queued_at < now() - make_interval(secs => $1) AND job = ANY($2) AND NOT EXISTS (
              SELECT FROM apalis.jobs WHERE id = run.queue_id
-                 AND (status IN ('Pending', 'Queued', 'Running') OR status = 'Failed' AND attempts < max_attempts))
+                 AND (status IN ('Pending', 'Queued', 'Running') OR status = 'Failed' AND attempts < max_attempts
+                      OR done_at > now() - make_interval(secs => $1)))
          FOR UPDATE SKIP LOCKED",
     )
     .bind(takeover.as_secs_f64())
+    .bind(knows)
     .fetch_all(&mut *transaction)
     .await?;
     let (waiting, failed): (Vec<_>, Vec<_>) = lost.into_iter().partition(|(_, waits)| *waits);

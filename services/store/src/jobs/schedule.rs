@@ -15,6 +15,38 @@ pub struct Due {
     pub next: Option<NaiveDate>,
 }
 
+/// The first day of each job that its schedule has not looked at.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn positions(pool: &PgPool) -> Result<Vec<(String, NaiveDate)>, sqlx::Error> {
+    sqlx::query_as("SELECT job, next_date FROM job_schedules").fetch_all(pool).await
+}
+
+/// Has a job's schedule look again at all days from `start` on, unless it made a run for `first`, which is the first of them
+/// that it asks for, or an earlier day; none: it asks for none of them yet. Answers whether it will.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn rewind(
+    pool: &PgPool,
+    job: &str,
+    start: NaiveDate,
+    first: Option<NaiveDate>,
+) -> Result<bool, sqlx::Error> {
+    let rewound = sqlx::query(
+        "UPDATE job_schedules SET next_date = $2 WHERE job = $1 AND next_date > $2
+             AND NOT EXISTS (SELECT FROM job_runs WHERE job = $1 AND cause = $4 AND data_date <= coalesce($3, 'infinity'::date))",
+    )
+    .bind(job)
+    .bind(start)
+    .bind(first)
+    .bind(Cause::Schedule)
+    .execute(pool)
+    .await?;
+    Ok(rewound.rows_affected() == 1)
+}
+
 /// Inserts the runs that a job's schedule asks for and that are missing, and announces them, all in one transaction; answers
 /// their numbers. Several schedulers may do so at once: the job's row in `job_schedules` lets them take turns.
 ///

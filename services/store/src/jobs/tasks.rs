@@ -1,7 +1,9 @@
 //! What becomes of a run's tasks. Every function here is for the holder of a claim, and says so when it is not his any more.
 
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
+
+use super::Task;
 
 /// A task is begun; answers how often it was begun before and now. None: the claim is lost.
 ///
@@ -101,4 +103,24 @@ pub async fn forget_tasks(pool: &PgPool, run_id: i64, claim: i32) -> Result<bool
     .fetch_optional(pool)
     .await?;
     Ok(held.is_some())
+}
+
+/// Puts a task back as it was.
+pub(super) async fn keep(connection: &mut PgConnection, run_id: i64, task: &Task) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO job_tasks (run_id, task, state, attempts, started_at, finished_at, rows, output, error)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    )
+    .bind(run_id)
+    .bind(&task.task)
+    .bind(task.state)
+    .bind(task.attempts)
+    .bind(task.started_at)
+    .bind(task.finished_at)
+    .bind(task.rows)
+    .bind(&task.output)
+    .bind(&task.error)
+    .execute(connection)
+    .await?;
+    Ok(())
 }
