@@ -3,7 +3,7 @@
 //! `throughput`: a backlog of simulated events, `stocktide processor --until-caught-up`, and in the same run the floor: the
 //! very rows that the product wrote, COPYed in binary into the same tables with the same indexes, one connection, one
 //! transaction per batch, rows prepared beforehand. `latency`: an open loop, from sending to reading `inventory_updates`
-//! in read_committed. `reports`: the figures of a daily report over a ledger of many lines, beside the same queries in psql.
+//! in read_committed. `reports`: a daily report over a ledger of many lines, and its figures alone, beside the bare queries in psql.
 
 mod floor;
 mod latency;
@@ -51,12 +51,16 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
-    /// A daily report's figures: seconds of the product, and of psql with the same queries under the same settings, in turn.
+    /// A daily report, and its figures alone: seconds of the product, and of psql with the same queries under the same
+    /// settings, in turn; and the memory that a report takes.
     Reports {
         /// Lines of orders in the ledger.
         #[arg(long, default_value_t = 20_000_000)]
         lines: u64,
-        /// How often both are measured.
+        /// Products in the catalogue.
+        #[arg(long, default_value_t = 4_000, value_parser = clap::value_parser!(u16).range(200..=50_000))]
+        products: u16,
+        /// How often each is measured.
         #[arg(long, default_value_t = 3)]
         repeats: u32,
     },
@@ -67,7 +71,7 @@ async fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Throughput { events, pairs, batch } => throughput(events, pairs, batch).await,
         Command::Latency { rate, seconds } => latency::measure(rate, seconds).await,
-        Command::Reports { lines, repeats } => reports::measure(lines, repeats).await,
+        Command::Reports { lines, products, repeats } => reports::measure(lines, products, repeats).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
