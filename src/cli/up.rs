@@ -7,7 +7,7 @@ use stocktide_api::Api;
 use stocktide_jobs::serve;
 use stocktide_processor::RunOptions;
 use stocktide_runtime::{Config, admin, shutdown};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::DropGuard;
 
 use super::jobs;
 
@@ -33,8 +33,8 @@ pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let all = stop.child_token();
     // None goes on alone: whoever started them is to see that one has ended.
     let guard = all.clone().drop_guard();
-    let jobs = tokio::spawn(ending_all(&all, serve::serve(rails, all.clone())));
-    let api = tokio::spawn(ending_all(&all, api.serve(all.clone())));
+    let jobs = tokio::spawn(ending_all(all.clone().drop_guard(), serve::serve(rails, all.clone())));
+    let api = tokio::spawn(ending_all(all.clone().drop_guard(), api.serve(all.clone())));
     let processed = stocktide_processor::run(config, options, all).await;
     drop(guard);
     let (scheduled, served) = (jobs.await.context("the jobs")?, api.await.context("the API")?);
@@ -45,11 +45,8 @@ pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 /// The service, and with its end that of the others.
-fn ending_all<T>(all: &CancellationToken, service: impl Future<Output = T>) -> impl Future<Output = T> {
-    let guard = all.clone().drop_guard();
-    async move {
-        let ended = service.await;
-        drop(guard);
-        ended
-    }
+async fn ending_all<T>(others: DropGuard, service: impl Future<Output = T>) -> T {
+    let ended = service.await;
+    drop(others);
+    ended
 }

@@ -43,7 +43,7 @@ pub async fn fates(pool: &PgPool) -> Result<Vec<Fates>, ReadError> {
 /// # Errors
 /// [`ReadError`].
 pub async fn schema_is_there(pool: &PgPool) -> Result<bool, ReadError> {
-    let sql = "SELECT to_regclass('installation') IS NOT NULL AND to_regclass('fates_by_day') IS NOT NULL";
+    let sql = "SELECT to_regclass('installation') IS NOT NULL AND to_regclass('top_users') IS NOT NULL";
     Ok(sqlx::query_scalar(sql).fetch_one(pool).await?)
 }
 

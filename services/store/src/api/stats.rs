@@ -193,19 +193,51 @@ pub enum Rank {
 
 /// The first `n` users of all time; of equals, those with the lower id.
 ///
+/// They come from `top_users`, which holds everybody above a floor; only where it holds too few of them is everybody looked at.
+///
 /// # Errors
 /// [`ReadError`].
 pub async fn top_users(pool: &PgPool, rank: Rank, n: i64) -> Result<Vec<UserStats>, ReadError> {
-    let by_spend = concat!(
+    let known: Vec<UserStats> = sqlx::query_as(of_rank(rank, TOP)).bind(n).fetch_all(pool).await?;
+    if known.len() as i64 == n || sqlx::query_scalar(of_rank(rank, HOLDS_ALL)).fetch_one(pool).await? {
+        return Ok(known);
+    }
+    Ok(sqlx::query_as(of_rank(rank, OF_ALL)).bind(n).fetch_all(pool).await?)
+}
+
+fn of_rank(rank: Rank, [by_spend, by_orders]: [&'static str; 2]) -> &'static str {
+    match rank {
+        Rank::Spend => by_spend,
+        Rank::Orders => by_orders,
+    }
+}
+
+const TOP: [&str; 2] = [
+    concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM (SELECT t.user_id FROM top_users t, top_users_floor f WHERE t.spend >= f.spend
+                ORDER BY t.spend DESC, t.user_id LIMIT $1) t JOIN user_stats s USING (user_id)
+          ORDER BY s.gross - s.cancelled_value - s.returned_value DESC, user_id"
+    ),
+    concat!(
+        "SELECT ",
+        user_columns!(),
+        " FROM (SELECT t.user_id FROM top_users t, top_users_floor f WHERE t.orders >= f.orders
+                ORDER BY t.orders DESC, t.user_id LIMIT $1) t JOIN user_stats s USING (user_id)
+          ORDER BY s.orders DESC, user_id"
+    ),
+];
+const HOLDS_ALL: [&str; 2] =
+    ["SELECT spend = '-Infinity' FROM top_users_floor", "SELECT orders <= 0 FROM top_users_floor"];
+const OF_ALL: [&str; 2] = [
+    concat!(
         "SELECT ",
         user_columns!(),
         " FROM user_stats s ORDER BY s.gross - s.cancelled_value - s.returned_value DESC, s.user_id LIMIT $1"
-    );
-    let by_orders =
-        concat!("SELECT ", user_columns!(), " FROM user_stats s ORDER BY s.orders DESC, s.user_id LIMIT $1");
-    let sql = if rank == Rank::Spend { by_spend } else { by_orders };
-    Ok(sqlx::query_as(sql).bind(n).fetch_all(pool).await?)
-}
+    ),
+    concat!("SELECT ", user_columns!(), " FROM user_stats s ORDER BY s.orders DESC, s.user_id LIMIT $1"),
+];
 
 /// Business days, both included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
