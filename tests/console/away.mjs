@@ -8,7 +8,7 @@ const sale = (id) => ({ order_id: id, user_id: "eve", order_timestamp: new Date(
 export const awaySteps = [
   ["figures that are not of now are called stale, and since when", async ({ assert, open, state }) => {
     const page = await open();
-    await page.route("/status", async (route) => {
+    await page.route("**/status", async (route) => {
       const answer = await route.fetch();
       const status = { ...(await answer.json()), at: "2026-01-02T03:04:05Z" };
       status.parts.database = { ok: false, detail: "the database cannot be reached" };
@@ -18,7 +18,7 @@ export const awaySteps = [
     assert.equal(await page.textContent("#state-word"), "Stale since 03:04:05");
     assert.match(await page.textContent("#banner-text"), /the database cannot be reached/);
     assert.match(await page.textContent("#announce"), /^Stale since 03:04:05/);
-    await page.unroute("/status");
+    await page.unroute("**/status");
     await state(page, "live");
     assert.equal(await page.locator("#banner").isVisible(), false);
   }],

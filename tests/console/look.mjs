@@ -32,7 +32,7 @@ export const lookSteps = [
     assert.equal(await focused(), "product-close");
     await page.keyboard.press("Escape");
     await eventually(async () => assert.equal(await focused(), "Item 2"));
-    assert.equal(new URL(page.url()).hash, "");
+    await eventually(async () => assert.equal(new URL(page.url()).hash, ""));
   }],
 
   ["nothing is wider than a phone of 360 pixels", async ({ assert, open, eventually }) => {

@@ -8,8 +8,8 @@ import { jobs } from "./jobs.js";
 import { Panel } from "./panel.js";
 import { rereadProduct, setUpProduct, takeProductChanges } from "./product.js";
 import { rejects, setUpRejects } from "./rejects.js";
-import { sales, setUpSales, showCurrency } from "./sales.js";
-import { learnLocations, setUpStock, showAges, showCounts, stock, takeChanges } from "./stock.js";
+import { sales, setUpSales } from "./sales.js";
+import { learnNames, setUpStock, showAges, showCounts, stock, takeChanges } from "./stock.js";
 import { Stream } from "./stream.js";
 import { showRate, tick } from "./ticker.js";
 import { setUpToken } from "./token.js";
@@ -19,13 +19,15 @@ const LONGEST_WAIT_MS = 5_000;
 /** After a longer pause what was missed is not asked for: all is read anew. */
 const LONG_PAUSE_MS = 60_000;
 /** How often each part is read at most, when what it shows has changed. */
-const AT_MOST = { rejects: 3_000, sales: 5_000, counts: 5_000 };
+const AT_MOST = { rejects: 2_000, sales: 5_000, counts: 5_000 };
 const JOBS_EVERY_MS = 10_000;
 /** Stock is read anew even if no change came: the catalogue may have changed. */
 const STOCK_EVERY_MS = 30_000;
 
 const counts = new Panel("counts", async (signal) => showCounts(await get("/metrics", {}, signal)));
 let before = null;
+/** Set while and once names are known. */
+let isNamed = null;
 let failures = 0;
 let timer = null;
 let pausedAt = 0;
@@ -93,8 +95,9 @@ function readChanged(status) {
 function readAll() {
   for (const panel of [stock, counts, rejects, sales, jobs]) panel.refresh();
   rereadProduct();
-  Promise.all([learnLocations(), showCurrency()]).catch(() => {
-    // Only what the filter offers, and a word in the footer.
+  isNamed ||= learnNames().catch(() => {
+    // Then the ticker shows ids, until all is read again.
+    isNamed = null;
   });
 }
 

@@ -1,7 +1,7 @@
 // Small charts, drawn as SVG. Each says in words what it shows.
 
 import { h, svg } from "./dom.js";
-import { count, signed } from "./format.js";
+import { count, many, signed } from "./format.js";
 
 const [WIDTH, HEIGHT] = [300, 64];
 
@@ -63,17 +63,18 @@ export function history(points, reorder) {
   const known = reorder === null ? [...points, 0] : [...points, 0, reorder];
   const [least, most] = [Math.min(...known), Math.max(...known)];
   const y = (value) => height - pad - ((value - least) / Math.max(1, most - least)) * (height - 2 * pad);
-  const x = (i) => (points.length < 2 ? width : (i * width) / (points.length - 1));
-  const steps = points.map((value, i) => (i ? `H${x(i).toFixed(1)}V${y(value).toFixed(1)}` : `M0 ${y(value).toFixed(1)}`)).join("");
-  const line = points.length < 2 ? `M0 ${y(points[0]).toFixed(1)}H${width}` : steps;
+  const x = (i) => (i * width) / points.length;
+  const steps = points.map((value, i) => (i ? `H${x(i).toFixed(1)}V${y(value).toFixed(1)}` : `M0 ${y(value).toFixed(1)}`));
+  const line = `${steps.join("")}H${width}`;
   const last = points[points.length - 1];
   const said = `Units on hand over ${count(points.length)} changes: from ${count(points[0])} to ${count(last)}, lowest ${count(Math.min(...points))}, highest ${count(Math.max(...points))}`;
   const drawing = svg("svg", { viewBox: `0 0 ${width} ${height}`, preserveAspectRatio: "none", role: "img", "aria-label": said });
   drawing.append(svg("path", { class: "base", d: `M0 ${y(0).toFixed(1)}H${width}` }));
+  drawing.append(svg("path", { class: "fill", d: `${line}V${y(0).toFixed(1)}H0Z` }));
   if (reorder !== null) drawing.append(svg("path", { class: "reorder", d: `M0 ${y(reorder).toFixed(1)}H${width}` }));
-  drawing.append(svg("path", { class: "fill", d: `${line}V${y(0).toFixed(1)}H0Z` }), svg("path", { class: "line", d: line }));
+  drawing.append(svg("path", { class: "line", d: line }));
   const legend = h("p", { class: "axis" },
-    h("span", { text: `${count(points.length - 1)} changes back` }),
+    h("span", { text: `${many(points.length - 1, "change")} back` }),
     h("span", { text: `lowest ${count(Math.min(...points))}, highest ${count(Math.max(...points))}, in all ${signed(last - points[0])}` }),
     reorder === null ? null : h("span", { class: "reorder-key", text: `reorder at ${count(reorder)}` }));
   return [drawing, legend];

@@ -32,6 +32,11 @@ export function amount(text) {
   return `${sign && "\u2212"}${units.replace(/\B(?=(\d{3})+$)/g, ",")}${places}`;
 }
 
+/** An average in cents: beyond them it says nothing. */
+export function average(text) {
+  return text === null ? "–" : amount(Number(text).toFixed(2));
+}
+
 /** The time of day. */
 export function clock(when) {
   return clockTime.format(new Date(when));

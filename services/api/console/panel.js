@@ -28,8 +28,7 @@ export class Panel {
     this.#beganAt = Date.now();
     try {
       await this.#load(abort.signal);
-      this.#readAt = Date.now();
-      this.#tell(`as of ${clock(this.#readAt)}`, false);
+      this.touch();
     } catch (error) {
       if (abort.signal.aborted) return;
       if (!(error instanceof Failure)) throw error;
@@ -50,6 +49,12 @@ export class Panel {
       if (this.#abort) this.soon(every);
       else this.refresh();
     }, wait);
+  }
+
+  /** What it shows is of now. */
+  touch() {
+    this.#readAt = Date.now();
+    this.#tell(`as of ${clock(this.#readAt)}`, false);
   }
 
   #tell(text, isBad) {

@@ -53,13 +53,26 @@ function showEnd() {
   at("rejects-more").hidden = !next || at("reject-list").children.length >= MOST_ROWS;
 }
 
-function showReasons(items) {
+/** The same reason of several topics in one. */
+function byReason(items) {
+  const found = new Map();
+  for (const { reason: code, topic, records } of items) {
+    const one = found.get(code) ?? { code, topics: [], records: 0 };
+    one.topics.push(words(topic));
+    one.records += records;
+    found.set(code, one);
+  }
+  return [...found.values()].sort((one, other) => other.records - one.records);
+}
+
+function showReasons(found) {
+  const items = byReason(found);
   const most = Math.max(1, ...items.map((item) => item.records));
   const focused = at("reasons").contains(document.activeElement) ? document.activeElement.dataset.key : null;
   at("reasons").replaceChildren(...items.map((item) => {
-    const key = `${item.topic} ${item.reason}`;
-    const button = h("button", { type: "button", "aria-pressed": String(item.reason === reason), "data-key": key, onclick: () => choose(item.reason === reason ? "" : item.reason) },
-      h("span", { class: "reason-name" }, h("span", { text: words(item.reason) }), h("span", { class: "soft", text: words(item.topic) })),
+    const { code, topics } = item;
+    const button = h("button", { type: "button", "aria-pressed": String(code === reason), "data-key": code, onclick: () => choose(code === reason ? "" : code) },
+      h("span", { class: "reason-name" }, h("span", { text: words(code) }), h("span", { class: "soft", text: topics.join(", ") })),
       h("span", { class: "num", text: count(item.records) }), bar(item.records / most));
     return h("li", {}, button);
   }));

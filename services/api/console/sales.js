@@ -3,7 +3,7 @@
 import { get } from "./api.js";
 import { bar } from "./charts.js";
 import { at, h, num, put } from "./dom.js";
-import { amount, count, month } from "./format.js";
+import { amount, average, count, month } from "./format.js";
 import { Panel } from "./panel.js";
 
 const USERS = 10;
@@ -61,7 +61,7 @@ function showMonths(months) {
 
 function showTop(users) {
   at("top-users").tBodies[0].replaceChildren(...users.map((user, i) => h("tr", {}, num(String(i + 1), { class: "rank soft" }), h("th", { scope: "row", class: "wrap", text: user.user_id }),
-    num(count(user.order_count)), num(amount(user.total_spend)), num(amount(user.average_order), { class: "wide" }))));
+    num(count(user.order_count)), num(amount(user.total_spend)), num(average(user.average_order), { class: "wide" }))));
   at("top-empty").hidden = users.length > 0;
 }
 
@@ -82,10 +82,4 @@ export function setUpSales() {
     for (const one of at("top-by").querySelectorAll("button")) one.setAttribute("aria-pressed", String(one === button));
     sales.refresh();
   });
-}
-
-/** The installation's currency, as its catalogue has it. */
-export async function showCurrency() {
-  const { items } = await get("/products", { limit: 1 });
-  if (items.length) put(at("currency"), `, ${items[0].currency}`);
 }

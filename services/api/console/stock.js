@@ -6,6 +6,9 @@ import { ago, count, moment, signed, words } from "./format.js";
 import { Panel } from "./panel.js";
 
 const ROWS = 20;
+/** The most that the API gives at once, and so many times names are asked for. */
+const MOST = 500;
+const NAME_PAGES = 10;
 const STATUSES = [["", "All", "stock_rows"], ["in_stock", "In stock", "in_stock"], ["low", "Low", "low"], ["out", "Out", "out"], ["oversold", "Oversold", "oversold"]];
 
 const filter = { q: "", status: "", location: "" };
@@ -52,14 +55,21 @@ export function showCounts(totals) {
   for (const [value, , key] of STATUSES) put(at(`count-${value || "all"}`), count(counts[key]));
 }
 
-/** Fills the list of locations that the filter offers. */
-export async function learnLocations() {
-  const page = await get("/stock", { limit: 500 });
-  for (const row of page.items) learn(row.location_id);
+/** Fills the list of locations that the filter offers, and learns the names of the first few thousand products. */
+export async function learnNames() {
+  for (const row of (await get("/stock", { limit: MOST })).items) learn(row.location_id);
+  let cursor = null;
+  for (let pages = 0; pages < NAME_PAGES; pages += 1) {
+    const page = await get("/products", { limit: MOST, cursor });
+    for (const { product_id: id, name } of page.items) names.set(id, name);
+    if (page.items.length) put(at("currency"), `, ${page.items[0].currency}`);
+    cursor = page.next;
+    if (!cursor) return;
+  }
 }
 
 function learn(location) {
-  if (locations.has(location) || locations.size > 500) return;
+  if (locations.has(location) || locations.size >= MOST) return;
   locations.add(location);
   at("locations").append(h("option", { value: location }));
 }
@@ -139,6 +149,7 @@ export function takeChanges(changes) {
     isDrawing = false;
     for (const [key, change] of pending) draw(key, change);
     pending.clear();
+    stock.touch();
   });
 }
 

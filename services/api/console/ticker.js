@@ -30,7 +30,10 @@ function draw() {
     timer = setTimeout(draw, EVERY_MS);
     return;
   }
-  list.prepend(...waiting.reverse().map(entry));
+  const fresh = waiting.reverse().map(entry);
+  // Where everything is new all the time, nothing need come softly.
+  if (fresh.length < ROWS / 2) for (const one of fresh) one.classList.add("come");
+  list.prepend(...fresh);
   while (list.children.length > ROWS) list.lastElementChild.remove();
   waiting = [];
   at("ticker-empty").hidden = true;
