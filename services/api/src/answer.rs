@@ -3,6 +3,8 @@
 use axum::Json;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD_NO_PAD;
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
@@ -39,7 +41,7 @@ impl<T> Listed<T> {
 pub fn tagged<T: Serialize>(request: &HeaderMap, value: &T) -> Result<Response, Problem> {
     let json = serde_json::to_vec(value).map_err(|error| Problem::internal(error.to_string()))?;
     let digest = Sha256::digest(&json);
-    let half: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    let half = STANDARD_NO_PAD.encode(&digest[..16]);
     // Weak: the same answer may come compressed or not.
     let tag = format!("W/\"{half}\"");
     let known = request.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());

@@ -58,13 +58,10 @@ async fn no_method(method: Method, uri: Uri) -> Problem {
 
 /// Gives a request up. What it asked the database for is given up there a little sooner.
 async fn deadline(State(app): State<App>, request: Request, next: Next) -> Response {
-    match tokio::time::timeout(app.request_timeout, next.run(request)).await {
-        Ok(response) => response,
-        Err(_) => {
-            let seconds = app.request_timeout.as_secs_f64();
-            Problem::timed_out(format!("the request was given up after {seconds} seconds")).into_response()
-        }
-    }
+    tokio::time::timeout(app.request_timeout, next.run(request)).await.unwrap_or_else(|_| {
+        let seconds = app.request_timeout.as_secs_f64();
+        Problem::timed_out(format!("the request was given up after {seconds} seconds")).into_response()
+    })
 }
 
 async fn headers(request: Request, next: Next) -> Response {

@@ -37,7 +37,7 @@ pub struct Problem {
     /// More, depending on the kind.
     #[serde(flatten)]
     #[schema(ignore)]
-    more: Option<Value>,
+    more: Option<Box<Value>>,
 }
 
 macro_rules! kinds {
@@ -92,7 +92,7 @@ impl Problem {
     /// The same, with more members.
     #[must_use]
     pub fn with(mut self, more: Value) -> Problem {
-        self.more = Some(more);
+        self.more = Some(Box::new(more));
         self
     }
 

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::Serialize;
 use stocktide_domain::Source;
@@ -291,7 +292,7 @@ pub fn partitions(consumer: &BaseConsumer<LogContext>, topic: &str) -> anyhow::R
     let metadata = consumer.fetch_metadata(Some(topic), PATIENCE).context("Kafka does not answer")?;
     let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
     let mut numbers: Vec<i32> =
-        found.map_or_else(Vec::new, |t| t.partitions().iter().map(|p| p.id()).collect());
+        found.map_or_else(Vec::new, |t| t.partitions().iter().map(MetadataPartition::id).collect());
     numbers.sort_unstable();
     anyhow::ensure!(!numbers.is_empty(), "topic {topic} does not exist: run `stocktide migrate`");
     Ok(numbers)

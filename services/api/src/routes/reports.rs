@@ -43,7 +43,7 @@ pub async fn list(State(app): State<App>, query: Query<ReportsQuery>) -> Answer<
 #[into_params(parameter_in = Query)]
 pub struct ReportQuery {
     /// The revision; none: the last.
-    #[param(value_type = Option<u32>, minimum = 1, maximum = 2147483647)]
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 2_147_483_647)]
     revision: Option<Revision>,
 }
 
@@ -67,7 +67,8 @@ pub struct Report {
 
 /// One day's report.
 #[utoipa::path(get, path = "/reports/{date}", tag = "reports",
-    params(("date" = String, Path, description = "The business day, as YYYY-MM-DD", format = Date), ReportQuery),
+    params(("date" = String, Path, description = "The business day, as YYYY-MM-DD", format = Date,
+        pattern = "^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$"), ReportQuery),
     responses(
         (status = 200, body = Report),
         (status = 404, description = "The day has no report, or not that revision", body = Problem,

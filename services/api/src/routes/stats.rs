@@ -43,10 +43,10 @@ pub struct TopQuery {
     #[param(value_type = Option<String>, pattern = "^(spend|orders)$", example = "spend")]
     by: Option<By>,
     /// The first business day, as YYYY-MM-DD; with end. Neither: all time.
-    #[param(value_type = Option<String>, format = Date)]
+    #[param(value_type = Option<String>, format = Date, pattern = "^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$")]
     start: Option<Day>,
     /// The last business day.
-    #[param(value_type = Option<String>, format = Date)]
+    #[param(value_type = Option<String>, format = Date, pattern = "^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$")]
     end: Option<Day>,
 }
 

@@ -109,19 +109,22 @@ fn read_some(
     let mut wait = POLL;
     while changes.len() < CHUNK {
         match consumer.poll(wait) {
-            None | Some(Err(KafkaError::PartitionEOF(_))) => break,
             Some(Ok(message)) => {
                 place.pass(message.partition(), message.offset());
                 changes.extend(change(place, message.payload().unwrap_or_default()));
                 wait = Duration::ZERO;
             }
-            // librdkafka connects again by itself.
-            Some(Err(KafkaError::MessageConsumption(
-                RDKafkaErrorCode::BrokerTransportFailure
-                | RDKafkaErrorCode::AllBrokersDown
-                | RDKafkaErrorCode::OperationTimedOut
-                | RDKafkaErrorCode::Resolve,
-            ))) => break,
+            None
+            | Some(Err(
+                KafkaError::PartitionEOF(_)
+                // librdkafka connects again by itself.
+                | KafkaError::MessageConsumption(
+                    RDKafkaErrorCode::BrokerTransportFailure
+                    | RDKafkaErrorCode::AllBrokersDown
+                    | RDKafkaErrorCode::OperationTimedOut
+                    | RDKafkaErrorCode::Resolve,
+                ),
+            )) => break,
             Some(Err(error)) => return Err(error.into()),
         }
     }
