@@ -84,10 +84,12 @@ function readChanged(status) {
   if (before === null) readAll();
   else {
     if (now.rejected !== before.rejected) rejects.soon(AT_MOST.rejects);
+    else rejects.holds();
     if (now.applied !== before.applied) {
       sales.soon(AT_MOST.sales);
       counts.soon(AT_MOST.counts);
-    }
+    } else sales.holds();
+    if (connection.isLive()) stock.holds();
   }
   before = now;
 }

@@ -12,6 +12,7 @@ export class Panel {
   #timer = null;
   #beganAt = 0;
   #readAt = 0;
+  #isBad = false;
 
   constructor(id, load) {
     this.#asOf = at(`${id}-as-of`);
@@ -57,7 +58,14 @@ export class Panel {
     this.#tell(`as of ${clock(this.#readAt)}`, false);
   }
 
+  /** Nothing has changed since it was read. */
+  holds() {
+    const isRead = this.#readAt > 0 && !this.#isBad;
+    if (isRead && this.#timer === null && this.#abort === null) this.touch();
+  }
+
   #tell(text, isBad) {
+    this.#isBad = isBad;
     if (!this.#asOf) return;
     put(this.#asOf, text);
     this.#asOf.classList.toggle("warn", isBad);
