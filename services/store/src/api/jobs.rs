@@ -49,7 +49,7 @@ pub async fn job_runs(
 ) -> Result<Vec<JobRun>, ReadError> {
     let sql = "SELECT run_id, job, data_date, state, cause, claim AS attempts, created_at, started_at, finished_at,
                extract(epoch FROM finished_at - started_at)::float8 AS seconds, rows, error FROM job_runs
-        WHERE ($1::bigint IS NULL OR run_id < $1) AND ($2::text IS NULL OR job = $2) AND ($3::text IS NULL OR state = $3)
+        WHERE run_id < coalesce($1::bigint, 9223372036854775807) AND ($2::text IS NULL OR job = $2) AND ($3::text IS NULL OR state = $3)
         ORDER BY run_id DESC LIMIT $4";
     let state = state.map(RunState::name);
     Ok(sqlx::query_as(sql).bind(page.after).bind(job).bind(state).bind(page.limit).fetch_all(pool).await?)

@@ -71,7 +71,7 @@ pub async fn products(
     let sql = concat!(
         "SELECT ",
         product_columns!(),
-        " WHERE ($1::text IS NULL OR p.product_id > $1) AND ($2::text IS NULL OR p.category = $2)
+        " WHERE p.product_id > coalesce($1::text, '') AND ($2::text IS NULL OR p.category = $2)
             AND ($3::text IS NULL OR p.product_id ILIKE $3 OR p.name ILIKE $3) ORDER BY p.product_id LIMIT $4"
     );
     let query = sqlx::query_as(sql)
@@ -158,7 +158,7 @@ pub async fn stock(
 ) -> Result<Vec<StockRow>, ReadError> {
     let sql = concat!(
         stock_columns!(),
-        " WHERE ($1::text IS NULL OR (i.product_id, i.location_id) > ($1, $2)) AND ($3::text IS NULL OR s.status = $3)
+        " WHERE (i.product_id, i.location_id) > (coalesce($1::text, ''), coalesce($2::text, '')) AND ($3::text IS NULL OR s.status = $3)
             AND ($4::text IS NULL OR i.location_id = $4)
             AND ($5::text IS NULL OR i.product_id ILIKE $5 OR p.name ILIKE $5)
           ORDER BY i.product_id, i.location_id LIMIT $6"

@@ -80,8 +80,8 @@ pub async fn rejects(
         "SELECT processed_at, topic, partition, \"offset\", reason, detail, event_id, redacted, record_key,
                substring(raw_event FROM 1 FOR $8) AS value, octet_length(raw_event) AS value_bytes
         FROM events_log
-        WHERE status = 'rejected' AND ($1::timestamptz IS NULL OR (processed_at <= $1
-              AND (processed_at, topic, partition, \"offset\") < ($1, $2, $3, $4)))
+        WHERE status = 'rejected' AND processed_at <= coalesce($1::timestamptz, 'infinity')
+          AND ($1 IS NULL OR (processed_at, topic, partition, \"offset\") < ($1, $2, $3, $4))
           AND ($5::text IS NULL OR reason = $5) AND ($6::text IS NULL OR topic = $6)
         ORDER BY processed_at DESC, topic DESC, partition DESC, \"offset\" DESC LIMIT $7";
     let key = page.after.as_ref();

@@ -30,7 +30,7 @@ pub async fn reports(pool: &PgPool, page: &Page<NaiveDate>) -> Result<Vec<Report
     let sql = concat!(
         "SELECT DISTINCT ON (report_date) report_date, revision, ",
         amount!("total_sales"),
-        " AS total_sales, figures_sha256, created_at FROM reports WHERE ($1::date IS NULL OR report_date < $1)
+        " AS total_sales, figures_sha256, created_at FROM reports WHERE report_date < coalesce($1::date, 'infinity')
           ORDER BY report_date DESC, revision DESC LIMIT $2"
     );
     Ok(sqlx::query_as(sql).bind(page.after).bind(page.limit).fetch_all(pool).await?)
