@@ -166,15 +166,12 @@ fn drive(outside: &mut Outside, modules: &Path, chromium: &Path) -> Vec<String> 
     let mut transcript = Vec::new();
     for line in said.lines() {
         let line = line.unwrap();
-        match line.strip_prefix("ask ") {
-            Some(asked) => {
-                outside.answer(&serde_json::from_str(asked).unwrap());
-                writeln!(answers, "done").unwrap();
-            }
-            None => {
-                println!("{line}");
-                transcript.push(line);
-            }
+        if let Some(asked) = line.strip_prefix("ask ") {
+            outside.answer(&serde_json::from_str(asked).unwrap());
+            writeln!(answers, "done").unwrap();
+        } else {
+            println!("{line}");
+            transcript.push(line);
         }
     }
     if node.0.wait().unwrap().success() {
