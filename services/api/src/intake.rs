@@ -151,6 +151,8 @@ impl Intake {
     responses(
         (status = 202, description = "Kafka has every event (acks=all)", body = IntakeAnswer),
         (status = 207, description = "Kafka has some; the others are not valid and were not sent", body = IntakeAnswer),
+        (status = 404, description = "There is no such topic to send to", body = Problem,
+         content_type = "application/problem+json"),
         (status = 413, description = "The body is longer than api.body_max_bytes, or holds more than 10,000 events",
          body = Problem, content_type = "application/problem+json"),
         (status = 415, description = "The body is neither JSON nor NDJSON", body = Problem,
