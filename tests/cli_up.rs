@@ -28,7 +28,7 @@ fn status(address: &str, path: &str) -> u16 {
 
 fn answer(address: &str, path: &str) -> String {
     let mut stream = TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n").unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
     let mut response = String::new();
     stream.read_to_string(&mut response).unwrap();
     response
@@ -52,11 +52,14 @@ fn up_becomes_ready_and_ends_in_order_at_a_signal() {
     let reports = format!("file://{}", directory.path().join("reports").display());
     let mut up = connected(&["up"]);
     up.env("STOCKTIDE_JOBS_FILE", &schedule).env("STOCKTIDE_REPORTS_URL", reports);
+    up.env("STOCKTIDE_API_LISTEN", "127.0.0.1:0");
     let mut service = Service(up.stderr(Stdio::piped()).spawn().unwrap());
     let mut log = BufReader::new(service.0.stderr.take().unwrap()).lines();
-    let told =
-        log.find_map(|line| line.unwrap().split_once("http://").map(|(_, address)| address.to_owned()));
-    let address = told.unwrap();
+    let mut told = |what: &str| {
+        let address = |line: String| line.split_once(what).map(|(_, address)| address.to_owned());
+        log.find_map(|line| address(line.unwrap())).unwrap()
+    };
+    let (address, api) = (told("admin endpoint on http://"), told("API on http://"));
     // The pipe must not fill up.
     std::thread::spawn(move || log.for_each(drop));
 
@@ -66,6 +69,12 @@ fn up_becomes_ready_and_ends_in_order_at_a_signal() {
         std::thread::sleep(Duration::from_millis(50));
     }
     assert_eq!((status(&address, "/live"), status(&address, "/metrics")), (200, 200));
+    // The API looks at Kafka for itself.
+    while status(&api, "/health") != 200 {
+        assert!(Instant::now() < deadline, "{}", answer(&api, "/health"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_eq!((status(&api, "/stats/global"), status(&api, "/none")), (200, 404));
     // Yesterday's report is due at once.
     let made = "stocktide_jobs_runs_finished_total{job=\"daily_report\",state=\"succeeded\"} 1";
     while !answer(&address, "/metrics").contains(made) {

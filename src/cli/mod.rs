@@ -11,6 +11,7 @@ use stocktide_runtime::config::{Flag, Sources};
 use stocktide_runtime::secret::mask_url;
 use stocktide_runtime::{Config, ConfigError, telemetry};
 
+mod api;
 mod catalog;
 mod config;
 mod demo;
@@ -78,6 +79,7 @@ enum Command {
     Send(send::SendArgs),
     Processor(processor::ProcessorArgs),
     Jobs(jobs::JobsArgs),
+    Api(api::ApiArgs),
     Up(up::UpArgs),
     Topics(topics::TopicsArgs),
     Report(report::ReportArgs),
@@ -120,7 +122,8 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         // It makes what the settings point to, so it does not ask for them.
         Command::Dev(_) => Config::defaults()?,
         Command::Demo(_) => demo::config(global.log)?,
-        _ => Config::load(&global.sources())?,
+        Command::Api(ref args) => Config::load(&global.sources(args.flag()))?,
+        _ => Config::load(&global.sources(None))?,
     };
     telemetry::init(&config)?;
     match command {
@@ -133,6 +136,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Send(args) => send::run(args, &config).await,
         Command::Processor(args) => processor::run(args, &config).await,
         Command::Jobs(args) => jobs::run(args, &config).await,
+        Command::Api(args) => api::run(args, &config).await,
         Command::Up(args) => up::run(args, &config).await,
         Command::Topics(args) => topics::run(args, &config).await,
         Command::Report(args) => report::run(args, &config).await,
@@ -142,8 +146,9 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
 }
 
 impl GlobalArgs {
-    fn sources(self) -> Sources {
+    fn sources(self, api_listen: Option<String>) -> Sources {
         let flags = [
+            ("api.listen", api_listen, "--listen"),
             ("database.url", self.database_url, "--database-url"),
             ("kafka.brokers", self.kafka_brokers, "--kafka-brokers"),
             ("admin.listen", self.admin_listen, "--admin-listen"),

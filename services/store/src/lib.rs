@@ -3,6 +3,7 @@
 //! [`migrate`] and [`catalogue`] go through sqlx; [`apply`], the processor's transaction, through tokio-postgres (docs/adr
 //! says why).
 
+pub mod api;
 pub mod apply;
 pub mod catalogue;
 mod copy;

@@ -56,8 +56,8 @@ yet: a setting that asks for it is refused. Those that Stocktide's promises hang
 
 ## Secrets
 
-`database.url_file`, `kafka.sasl_password_file` and `narrative.key_file` name files that hold the secret alone; a newline at the end does not
-belong to it. A secret and its file in the same layer are refused; otherwise the higher layer holds.
+`database.url_file`, `kafka.sasl_password_file`, `narrative.key_file` and `api.token_file` name files that hold the secret alone; a newline
+at the end does not belong to it. A secret and its file in the same layer are refused; otherwise the higher layer holds.
 
 ## Object stores
 

@@ -186,6 +186,50 @@ pub const KEYS: &[Key] = &[
         doc: "Where /live, /ready and /metrics are served; port 0 takes a free one and logs it.",
     },
     Key {
+        name: "api.listen",
+        default: Some("127.0.0.1:8080"),
+        kind: Kind::Listen,
+        doc: "Where the HTTP API is served; port 0 takes a free one and logs it. Beyond loopback it needs api.token.",
+    },
+    Key {
+        name: "api.token",
+        default: None,
+        kind: Kind::Secret,
+        doc: "Who sends it as a bearer token may read and send events.",
+    },
+    Key { name: "api.token_file", default: None, kind: Kind::File, doc: "A file that holds api.token." },
+    Key {
+        name: "api.open_reads",
+        default: Some("loopback"),
+        kind: Kind::OneOf(&["loopback", "always", "never"]),
+        doc: "When reading needs no token: where api.listen is a loopback address, always, or never. Sending events needs \
+              it wherever one is set.",
+    },
+    Key {
+        name: "api.request_timeout",
+        default: Some("10s"),
+        kind: Kind::Duration(100, 10 * MINUTE),
+        doc: "After so long a request is given up; the database gives its statement up a little sooner.",
+    },
+    Key {
+        name: "api.connections",
+        default: Some("8"),
+        kind: Kind::Integer(1, 1_000),
+        doc: "The most connections to PostgreSQL that the API uses.",
+    },
+    Key {
+        name: "api.streams",
+        default: Some("500"),
+        kind: Kind::Integer(0, 100_000),
+        doc: "The most clients that follow stock at once; each takes a file descriptor.",
+    },
+    Key {
+        name: "api.body_max_bytes",
+        default: Some("4MiB"),
+        kind: Kind::Bytes(KIB, 256 * MIB),
+        doc: "A longer request body is refused.",
+    },
+    Key {
         name: "payments.wait",
         default: Some("10m"),
         kind: Kind::Duration(0, 30 * 24 * HOUR),

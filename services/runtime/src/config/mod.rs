@@ -37,6 +37,8 @@ pub struct Config {
     pub topics: Topics,
     /// The admin endpoint.
     pub admin: Admin,
+    /// The HTTP API.
+    pub api: Api,
     /// Payments.
     pub payments: Payments,
     /// Reports.
@@ -169,6 +171,41 @@ pub struct Topics {
 pub struct Admin {
     /// host:port; port 0 takes a free one.
     pub listen: String,
+}
+
+/// The HTTP API.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Api {
+    /// host:port; port 0 takes a free one.
+    pub listen: String,
+    /// The bearer token. What `token_file` holds is here already.
+    pub token: Option<Secret>,
+    /// The file that the token was read from.
+    pub token_file: Option<String>,
+    /// When reading needs no token.
+    pub open_reads: OpenReads,
+    /// After this long a request is given up.
+    #[serde(with = "values::duration")]
+    pub request_timeout: Duration,
+    /// The most connections to PostgreSQL.
+    pub connections: u32,
+    /// The most clients that follow stock at once.
+    pub streams: usize,
+    /// The longest request body, in bytes.
+    pub body_max_bytes: usize,
+}
+
+/// When reading from the API needs no token.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OpenReads {
+    /// Where only this machine can reach it.
+    Loopback,
+    /// Anybody may read.
+    Always,
+    /// Reading needs the token.
+    Never,
 }
 
 /// Payments.

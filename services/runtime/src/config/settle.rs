@@ -26,6 +26,7 @@ pub(super) fn settle(mut settings: Vec<Setting>) -> Result<Config, ConfigError> 
     take_from_file(&mut settings, "database.url", "database.url_file")?;
     take_from_file(&mut settings, &format!("{PROPERTIES}.sasl.password"), "kafka.sasl_password_file")?;
     take_from_file(&mut settings, "narrative.key", "narrative.key_file")?;
+    take_from_file(&mut settings, "api.token", "api.token_file")?;
     refuse_a_narrative_without_a_model(&settings)?;
     keep_heartbeat_below_a_third(&mut settings)?;
     let figment = settings.into_iter().fold(Figment::new(), Figment::merge);

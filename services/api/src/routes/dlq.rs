@@ -1,0 +1,169 @@
+//! Rejected records.
+
+use axum::Json;
+use axum::extract::State;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use chrono::{DateTime, TimeDelta, Utc};
+use serde::{Deserialize, Serialize};
+use stocktide_runtime::clock;
+use stocktide_store::api::{self, ReasonCount, RejectFilter, RejectKey, RejectRow};
+use utoipa::{IntoParams, ToSchema};
+use uuid::Uuid;
+
+use crate::answer::{Answer, Listed};
+use crate::params::{Cursor, Hours, Limit, ReasonCode, Topic, page};
+use crate::query::Query;
+use crate::state::App;
+
+/// Hours back, where nobody says.
+const USUAL_HOURS: i64 = 24;
+
+/// Which rejected records are wanted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DlqQuery {
+    /// Rows at most.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 500, default = 100)]
+    limit: Option<Limit>,
+    /// What `next` of the page before said.
+    #[param(value_type = Option<String>)]
+    cursor: Option<Cursor<RejectKey>>,
+    /// Of this reason code only.
+    #[param(value_type = Option<String>, example = "unknown_product", pattern = "^[a-z_]+$")]
+    reason: Option<ReasonCode>,
+    /// Of this input topic only.
+    #[param(value_type = Option<String>, pattern = "^(online_orders|store_sales|supplier_restocks|payments)$")]
+    topic: Option<Topic>,
+}
+
+/// A rejected record.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rejected {
+    /// When it was rejected.
+    processed_at: DateTime<Utc>,
+    /// The input topic.
+    topic: String,
+    /// Its partition.
+    partition: i32,
+    /// Its offset.
+    offset: i64,
+    /// The reason's stable code.
+    #[schema(example = "unknown_product")]
+    reason: Option<String>,
+    /// What exactly was wrong.
+    detail: Option<String>,
+    /// The event_id, where one could be read.
+    event_id: Option<Uuid>,
+    /// Whether card numbers were masked.
+    redacted: bool,
+    /// The record's key; null: it has none.
+    key: Option<Bytes>,
+    /// The beginning of its value, at most 4,096 bytes; null: a tombstone.
+    value: Option<Bytes>,
+    /// The value's whole length.
+    value_bytes: Option<i32>,
+}
+
+/// Bytes, as text if they are UTF-8.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Bytes {
+    /// `utf-8` or `base64`.
+    #[schema(example = "utf-8")]
+    encoding: &'static str,
+    /// The bytes in that encoding.
+    data: String,
+}
+
+impl Bytes {
+    fn of(bytes: Vec<u8>, is_cut: bool) -> Bytes {
+        let text = match std::str::from_utf8(&bytes) {
+            Ok(text) => Some(text),
+            // A character that was cut in two is left out.
+            Err(error) if is_cut && error.error_len().is_none() => {
+                bytes.get(..error.valid_up_to()).and_then(|whole| std::str::from_utf8(whole).ok())
+            }
+            Err(_) => None,
+        };
+        match text {
+            Some(text) => Bytes { encoding: "utf-8", data: text.to_owned() },
+            None => Bytes { encoding: "base64", data: STANDARD.encode(bytes) },
+        }
+    }
+}
+
+impl From<RejectRow> for Rejected {
+    fn from(row: RejectRow) -> Rejected {
+        let is_cut = row.value_bytes.is_some_and(|whole| whole > api::SHOWN_BYTES);
+        Rejected {
+            processed_at: row.processed_at,
+            topic: row.topic,
+            partition: row.partition,
+            offset: row.offset,
+            reason: row.reason,
+            detail: row.detail,
+            event_id: row.event_id,
+            redacted: row.redacted,
+            key: row.record_key.map(|key| Bytes::of(key, false)),
+            value: row.value.map(|value| Bytes::of(value, is_cut)),
+            value_bytes: row.value_bytes,
+        }
+    }
+}
+
+/// Rejected records with their reasons and their bytes, the newest first.
+#[utoipa::path(get, path = "/dlq", tag = "rejects", params(DlqQuery), responses((status = 200, body = Listed<Rejected>)))]
+pub async fn list(State(app): State<App>, query: Query<DlqQuery>) -> Answer<Listed<Rejected>> {
+    let DlqQuery { limit, cursor, reason, topic } = query.0;
+    let page = page(limit, cursor);
+    let filter = RejectFilter {
+        reason: reason.map(|reason| reason.0.code().to_owned()),
+        topic: topic.map(|topic| topic.0.to_owned()),
+    };
+    let rows = api::rejects(&app.pool, &filter, &page).await?;
+    Ok(Json(Listed::of(rows, page.limit, RejectRow::key).map(Rejected::from)))
+}
+
+/// How far back it is counted.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReasonsQuery {
+    /// Hours back from now.
+    #[param(value_type = Option<u32>, minimum = 1, maximum = 8784, default = 24)]
+    hours: Option<Hours>,
+}
+
+/// Reasons, the most frequent first.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reasons {
+    /// What was rejected since.
+    since: DateTime<Utc>,
+    /// By topic and reason.
+    items: Vec<ReasonCount>,
+}
+
+/// How many records were rejected of late, by topic and reason.
+#[utoipa::path(get, path = "/dlq/reasons", tag = "rejects", params(ReasonsQuery), responses((status = 200, body = Reasons)))]
+pub async fn reasons(State(app): State<App>, query: Query<ReasonsQuery>) -> Answer<Reasons> {
+    let since = clock::now() - TimeDelta::hours(query.0.hours.map_or(USUAL_HOURS, |hours| hours.0));
+    Ok(Json(Reasons { since, items: api::reasons(&app.pool, since).await? }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bytes_are_text_where_they_can_be() {
+        let of = |bytes: &[u8], cut| {
+            let bytes = Bytes::of(bytes.to_vec(), cut);
+            (bytes.encoding, bytes.data)
+        };
+        assert_eq!(of("<b>é".as_bytes(), false), ("utf-8", "<b>é".to_owned()));
+        assert_eq!(of(b"a\xc3", true), ("utf-8", "a".to_owned()));
+        assert_eq!(of(b"a\xc3", false), ("base64", "YcM=".to_owned()));
+        assert_eq!(of(b"\xff\x00", true), ("base64", "/wA=".to_owned()));
+    }
+}

@@ -1,0 +1,62 @@
+//! What is away, and comes back.
+
+use stocktide_devstack::{Stack, StackOptions};
+use stocktide_runtime::kafka::ensure_topics;
+use stocktide_store::migrate;
+
+use crate::client::{Served, settings};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn it_says_which_part_is_away_and_goes_on_once_it_is_back() {
+    let mut stack = Stack::start(StackOptions::default()).await.unwrap();
+    let config = settings(&stack.database_url(), &stack.kafka_brokers(), &[]);
+
+    // Before the schema and the topics.
+    let api = Served::start(&config).await;
+    let problem = api.get("/health").await.problem(503);
+    assert_eq!((&problem["part"], &problem["parts"]["database"]["ok"]), (&"schema".into(), &true.into()));
+    for path in [
+        "/stats/global",
+        "/users/a/stats",
+        "/stock",
+        "/products/a/stock",
+        "/orders/a",
+        "/reports",
+        "/dlq",
+        "/jobs/runs",
+        "/stats/top/3",
+    ] {
+        let problem = api.get(path).await.problem(503);
+        assert_eq!(problem["part"], "schema", "{path}: {problem}");
+        assert!(problem["detail"].as_str().unwrap().contains("stocktide migrate"));
+    }
+    assert_eq!(api.get("/stock/stream").await.problem(503)["part"], "kafka");
+    assert_eq!(api.send("online_orders", &[], "{}").await.problem(503)["part"], "kafka");
+
+    migrate::run(&stack.database_url(), "GBP", "UTC").await.unwrap();
+    ensure_topics(&config).await.unwrap();
+    api.until("/health", |answer| answer.status == 200).await;
+    assert_eq!(api.json("/stats/global").await["total_orders"], 0);
+    api.until("/status", |answer| answer.json()["lag"] == 0).await;
+    assert!(api.health.failing().is_empty(), "{:?}", api.health.failing());
+    assert_eq!(api.send("online_orders", &[], "{}").await.status, 422);
+
+    stack.kill_postgres().await.unwrap();
+    let answer = api.until("/stats/global", |answer| answer.status == 503).await;
+    assert_eq!((&answer.problem(503)["part"], answer.header("retry-after")), (&"database".into(), "2"));
+    assert_eq!(api.get("/health").await.problem(503)["part"], "database");
+    assert_eq!(api.get("/stats/top/0").await.problem(400)["parameter"], "n");
+    stack.start_postgres().await.unwrap();
+    api.until("/health", |answer| answer.status == 200).await;
+    api.json("/stats/global").await;
+    api.until("/status", |answer| answer.json()["parts"]["database"]["ok"] == true).await;
+
+    stack.kill_broker(1).await.unwrap();
+    api.until("/health", |answer| answer.status == 503 && answer.problem(503)["part"] == "kafka").await;
+    assert_eq!(api.send("online_orders", &[], "{}").await.problem(503)["part"], "kafka");
+    api.json("/stats/global").await;
+    stack.start_broker(1).await.unwrap();
+    api.until("/health", |answer| answer.status == 200).await;
+    api.end().await;
+    stack.stop().await.unwrap();
+}
