@@ -28,6 +28,7 @@ pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
         .await?;
     let rails = jobs::rails(config, &options.registry, options.health.clone()).await?;
     let both = stop.child_token();
+    let watching = jobs::watch(&rails, &options.registry, &both)?;
     // Neither goes on alone: whoever started them is to see that one has ended.
     let guard = both.clone().drop_guard();
     let token = both.clone();
@@ -39,6 +40,7 @@ pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let processed = stocktide_processor::run(config, options, both).await;
     drop(guard);
     let served = jobs.await.context("the jobs")?;
+    watching.await.context("the watch")?;
     processed?;
     served?;
     Ok(ExitCode::SUCCESS)
