@@ -103,15 +103,16 @@ pub fn compare(
     raw: &mut dyn Raw,
     step: &dyn Fn(&str),
 ) -> anyhow::Result<(Vec<Check>, Vec<String>)> {
-    let (settled, compared) = inputs(facts, observed, raw, step)?;
+    let (settled, events) = inputs(facts, observed, raw, step)?;
     let (mut checks, mut notes) = (settled.checks, settled.notes);
     step("comparing the ledger");
     let movements = Movements::of(facts);
+    checks.push(fates::by_day(facts));
     checks.push(fates::applied_once(facts));
-    checks.extend(compared.checks);
+    checks.extend(events);
     checks.extend(orders::check(facts));
     checks.extend(stock::check(facts, &movements));
-    checks.extend(rollups::check(facts, &compared.bare, facts.log_is_complete()));
+    checks.extend(rollups::check(facts));
 
     step("reading inventory_updates");
     let mut updates = updates::Updates::new(facts, &movements);
@@ -139,7 +140,7 @@ fn inputs(
     observed: &Observed,
     raw: &mut dyn Raw,
     step: &dyn Fn(&str),
-) -> anyhow::Result<(fates::Settled, lines::Compared)> {
+) -> anyhow::Result<(fates::Settled, Vec<Check>)> {
     let mut fates = fates::Fates::new(facts);
     let mut events = lines::Events::new(facts);
     // Partitions that only rows speak of come after those that the broker was asked for, and are not read.
