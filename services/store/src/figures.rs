@@ -30,18 +30,20 @@ pub struct StockRows {
     pub units: i64,
 }
 
-/// Rejected records that nobody has dealt with yet.
-#[derive(Debug, Clone, Default, PartialEq, Eq, sqlx::FromRow)]
+/// Rejected records of a topic that nobody has dealt with yet.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
 pub struct OpenRejects {
-    /// How many, counted up to [`OPEN_REJECTS_COUNTED`].
+    /// The topic.
+    pub topic: String,
+    /// How many, at least one.
     pub records: i64,
     /// When the oldest of them was rejected.
-    pub oldest: Option<DateTime<Utc>>,
+    pub oldest: DateTime<Utc>,
 }
 
 /// Rejects older than this are no longer looked at: who has not dealt with them in a week has decided.
 const OPEN_REJECTS_SINCE: Duration = Duration::from_hours(7 * 24);
-/// No more rejects are counted than this.
+/// No more rejects are counted than this, of all topics.
 pub const OPEN_REJECTS_COUNTED: i64 = 10_000;
 
 /// How far each partition has been applied: a few rows, read by key.
@@ -76,14 +78,14 @@ pub async fn stock_rows(connection: &mut PgConnection) -> Result<Vec<StockRows>,
 pub async fn open_rejects(
     connection: &mut PgConnection,
     now: DateTime<Utc>,
-) -> Result<OpenRejects, sqlx::Error> {
-    let sql = "SELECT count(*) AS records, min(processed_at) AS oldest FROM (
-            SELECT l.processed_at FROM events_log l
+) -> Result<Vec<OpenRejects>, sqlx::Error> {
+    let sql = "SELECT topic, count(*) AS records, min(processed_at) AS oldest FROM (
+            SELECT l.topic, l.processed_at FROM events_log l
             WHERE l.status = 'rejected' AND l.processed_at >= $1
               AND NOT EXISTS (SELECT 1 FROM applied_events a WHERE a.event_id = l.event_id)
-            ORDER BY l.processed_at LIMIT $2) AS open";
+            ORDER BY l.processed_at LIMIT $2) AS open GROUP BY topic";
     let mut transaction = connection.begin().await?;
     sqlx::query(PATIENCE).execute(&mut *transaction).await?;
     let since = now - OPEN_REJECTS_SINCE;
-    sqlx::query_as(sql).bind(since).bind(OPEN_REJECTS_COUNTED).fetch_one(&mut *transaction).await
+    sqlx::query_as(sql).bind(since).bind(OPEN_REJECTS_COUNTED).fetch_all(&mut *transaction).await
 }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use stocktide_runtime::clock;
+use stocktide_runtime::kafka::INPUT_TOPICS;
 use stocktide_store::figures::{self, Applied, OpenRejects, StockRows};
 
 use crate::metrics::Metrics;
@@ -57,20 +58,26 @@ impl Figures {
         figures::applied(&self.pool).await
     }
 
-    fn show(&self, rows: &[StockRows], rejects: &OpenRejects) {
+    fn show(&self, rows: &[StockRows], rejects: &[OpenRejects]) {
         for status in STATUSES {
             let of = rows.iter().find(|rows| rows.status == status);
             self.metrics.stock_rows.with_label_values(&[status]).set(of.map_or(0, |of| of.rows));
             self.metrics.stock_units.with_label_values(&[status]).set(of.map_or(0, |of| of.units));
         }
-        self.metrics.dlq_open.set(rejects.records);
-        self.metrics.dlq_oldest.set(rejects.oldest.map_or(0.0, |at| at.timestamp_millis() as f64 / 1_000.0));
+        for topic in INPUT_TOPICS {
+            let of = rejects.iter().find(|rejects| rejects.topic == topic);
+            self.metrics.dlq_open.with_label_values(&[topic]).set(of.map_or(0, |of| of.records));
+            let oldest = of.map_or(0.0, |of| of.oldest.timestamp_millis() as f64 / 1_000.0);
+            self.metrics.dlq_oldest.with_label_values(&[topic]).set(oldest);
+        }
     }
 
     /// What cannot be read is not shown.
     fn forget(&mut self) {
         self.metrics.stock_rows.reset();
         self.metrics.stock_units.reset();
+        self.metrics.dlq_open.reset();
+        self.metrics.dlq_oldest.reset();
         self.metrics.pool.reset();
         self.due = None;
     }

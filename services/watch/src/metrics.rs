@@ -14,10 +14,11 @@ stocktide_runtime::metrics! {
         stock_rows: IntGaugeVec = "stocktide_stock_rows" ["status"],
         /// Units in these rows; below zero where they are oversold.
         stock_units: IntGaugeVec = "stocktide_stock_units" ["status"],
-        /// Rejected records of the last seven days whose event has not been applied since, counted up to 10,000.
-        dlq_open: IntGauge = "stocktide_dlq_open_records" [],
+        /// Rejected records of the last seven days whose event has not been applied since, by input topic; no more than 10,000 are
+        /// counted.
+        dlq_open: IntGaugeVec = "stocktide_dlq_open_records" ["topic"],
         /// When the oldest of these was rejected, in seconds since 1970; 0: there is none.
-        dlq_oldest: Gauge = "stocktide_dlq_oldest_open_timestamp_seconds" [],
+        dlq_oldest: GaugeVec = "stocktide_dlq_oldest_open_timestamp_seconds" ["topic"],
         /// Connections of this process's pool, by state: idle or in_use.
         pool: IntGaugeVec = "stocktide_database_pool_connections" ["state"],
         /// How long the watch waited for a connection of this process's pool.
