@@ -55,6 +55,9 @@ const GATE: &str = "
     CREATE TRIGGER wait_if_held BEFORE UPDATE ON job_tasks FOR EACH ROW WHEN (NEW.state = 'succeeded')
         EXECUTE FUNCTION wait_if_held()";
 
+/// Whether anybody waits for a lock.
+const WAITS: &str = "SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)";
+
 /// A world with reports in S3, in which processes are killed.
 struct Arena {
     world: World,
@@ -81,14 +84,12 @@ impl Arena {
         let date = format!("2024-03-{:02}", self.killed.len() + 1);
         let model = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/v1", model.local_addr().unwrap());
-        let mut settings = Vec::new();
+        let with_model =
+            [("STOCKTIDE_NARRATIVE_URL", url.as_str()), ("STOCKTIDE_NARRATIVE_MODEL", "small-1")];
         match hold {
             Hold::Lock(statement) => self.sql(statement),
             Hold::Store => self.server.hang_after(3),
-            Hold::Model => {
-                settings =
-                    vec![("STOCKTIDE_NARRATIVE_URL", url.as_str()), ("STOCKTIDE_NARRATIVE_MODEL", "m")];
-            }
+            Hold::Model => {}
             Hold::Answer => {
                 self.world.execute(&format!("INSERT INTO held VALUES ('{task}')"));
                 self.sql("BEGIN; SELECT pg_advisory_xact_lock(4711)");
@@ -96,26 +97,36 @@ impl Arena {
         }
         let uploads = self.server.uploads();
         let run_id = self.world.enqueue(&date);
-        let mut doomed = self.world.serve(SCHEDULE, &settings);
-        // Tasks beside it have come to their ends: what is done again is this one alone.
+        let settings: &[(&str, &str)] = if matches!(hold, Hold::Model) { &with_model } else { &[] };
+        let mut doomed = self.world.serve(SCHEDULE, settings);
+        // All that can be done beside it is done: what is done again is this one alone.
+        let done = match TASKS.iter().position(|name| *name == task).unwrap() {
+            1..=4 => 4,
+            before => before,
+        };
         self.world.until(&format!(
-            "SELECT count(*) = 1 AND bool_and(task = '{task}') FROM job_tasks WHERE run_id = {run_id} AND state = 'running'"
+            "SELECT count(*) FILTER (WHERE state = 'succeeded') = {done}
+                 AND count(*) FILTER (WHERE state = 'running' AND task = '{task}') = 1
+             FROM job_tasks WHERE run_id = {run_id}"
         ));
         match hold {
-            Hold::Lock(_) | Hold::Answer => {
-                self.world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)")
-            }
+            Hold::Lock(_) | Hold::Answer => self.world.until(WAITS),
             Hold::Store => until(|| self.server.uploads() == uploads + 4, || "no fourth upload".to_owned()),
             Hold::Model => drop(model.accept().unwrap()),
         }
         doomed.kill();
         let killed = Instant::now();
         // What it waited for in the database ends with it.
-        self.world.until("SELECT NOT EXISTS (SELECT FROM pg_locks WHERE NOT granted)");
+        self.world.until(&format!("SELECT NOT ({})", &WAITS["SELECT ".len()..]));
         self.world.execute("TRUNCATE held");
         self.sql("ROLLBACK");
         self.server.recover();
+        self.follow(task, run_id, killed);
+        self.killed.push(date);
+    }
 
+    /// Another process completes the run of which one was killed in a task: in time, and with this task alone done again.
+    fn follow(&self, task: &str, run_id: i64, killed: Instant) {
         let other = self.world.serve(SCHEDULE, &[]);
         self.world.until(&format!("SELECT state = 'succeeded' FROM job_runs WHERE run_id = {run_id}"));
         let took = killed.elapsed();
@@ -127,7 +138,6 @@ impl Arena {
         let again: Vec<_> =
             tasks.iter().filter(|t| t.attempts != 1).map(|t| (t.task.as_str(), t.attempts)).collect();
         assert_eq!((tasks.len(), again), (TASKS.len(), vec![(task, 2)]));
-        self.killed.push(date);
     }
 
     /// One row and one set of files of each day, the same as where nobody was killed.
