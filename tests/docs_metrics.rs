@@ -184,15 +184,13 @@ const NO_METRICS: [&str; 3] = ["stocktide_password", "stocktide_processor", "sto
 
 #[test]
 fn documents_name_only_metrics_that_are_exported() {
-    let recorded: BTreeSet<String> = rules().into_iter().map(|(name, _)| name).collect();
     for path in documents(&file("docs")).into_iter().chain([file("README.md"), file("ARCHITECTURE.md")]) {
-        for name in metrics_in(&std::fs::read_to_string(&path).unwrap()) {
+        let named = metrics_in(&std::fs::read_to_string(&path).unwrap());
+        // `stocktide:0.1.0` is an image, and not a recorded series.
+        for name in named.into_iter().filter(|name| name.starts_with("stocktide_")) {
             // `stocktide_jobs_…` speaks of all that begin so.
             let begins = name.ends_with('_') && all().any(|metric| metric.name.starts_with(&name));
-            let is_known = begins
-                || declared(&name).is_some()
-                || recorded.contains(&name)
-                || NO_METRICS.contains(&name.as_str());
+            let is_known = begins || declared(&name).is_some() || NO_METRICS.contains(&name.as_str());
             assert!(is_known, "{} names {name}, which nobody exports", path.display());
         }
     }

@@ -28,7 +28,7 @@ fn misstated(product: &str, at: &str) -> serde_json::Value {
     json!({
         "type": "placed", "event_id": "01941f29-7c00-7aaa-8aaa-0000000000f1", "order_id": "misstated-1",
         "order_timestamp": at, "user_id": "u-1", "location_id": "online", "shipping_address": "1 High Street",
-        "payment_method": "card", "order_value": "5.00", "items": [{ "product_id": product, "quantity": 1, "price_per_unit": "4.00" }],
+        "payment_method": "card", "order_value": "5.00", "items": [{ "product_id": product, "quantity": 100_000, "price_per_unit": "4.00" }],
     })
 }
 
