@@ -52,7 +52,7 @@ impl Night {
         let jobs = world.service_at(&jobs_at, &["jobs", "run"]);
         let prometheus = Prometheus::start(&[("processor", &processor_at), ("jobs", &jobs_at)], shortened);
         let night = Night { world, prometheus, processor_at, processor, _jobs: jobs, table: Vec::new() };
-        night.wait("all is well", |firing| firing.is_empty());
+        night.wait("all is well", <[String]>::is_empty);
         let seen =
             || night.prometheus.query("count(stocktide_reconcile_differing) and count(stocktide_stock_rows)");
         watched::until("the installation is seen", || seen().is_ok_and(|seen| !seen.is_empty()));
@@ -225,7 +225,7 @@ fn a_report_cannot_be_kept(night: &mut Night) {
                 "jobs",
                 "retry",
                 &night.world.texts("SELECT run_id::text FROM job_runs WHERE state = 'failed'")[0],
-            ]))
+            ]));
         },
     );
 }
@@ -276,7 +276,7 @@ fn more_is_sold_than_there_is(night: &mut Night) {
             night.world.send(
                 "online_orders",
                 &order("much-1", "01941f29-7c00-7aaa-8aaa-0000000000f3", "NEW-1", 1_000_000, &now),
-            )
+            );
         },
         |night| night.world.send("supplier_restocks", &counted("count-new-2", "NEW-1", 2_000_000, &now)),
     );
