@@ -3,7 +3,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-gcs bench setup fmt lint purity deny
+.PHONY: help demo test test-long test-gcs test-alerts bench setup fmt lint purity deny
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -31,6 +31,10 @@ test-gcs: ## Reports in Google Cloud Storage, against a server that Go 1.23 buil
 	@scripts/setup gcs
 	cargo test --locked -p stocktide -p stocktide-reports --features stocktide/gcs-tests,stocktide-reports/gcs-tests \
 	  --test jobs_gcs --test storage_gcs
+
+test-alerts: ## Each alert is made to fire by a real fault, and to resolve by what its runbook says
+	@scripts/setup checks
+	cargo test --locked -p stocktide --features alert-tests --test alerts -- --nocapture
 
 setup: ## Check for what is needed, and install what is missing (Debian, Ubuntu)
 	@scripts/setup checks

@@ -7,6 +7,8 @@ use chrono::NaiveDate;
 use stocktide_jobs::{OtherTimezone, Rails, ScheduleError, built_in, serve};
 use stocktide_runtime::admin::{self, Health};
 use stocktide_runtime::{Config, shutdown};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::Usage;
 
@@ -137,9 +139,25 @@ async fn serve(
     health: Health,
 ) -> anyhow::Result<ExitCode> {
     let stop = shutdown::on_signal();
+    let watching = watch(&rails, &registry, &stop)?;
     admin::serve(&rails.config.admin.listen, registry, health, stop.clone()).await?;
     serve::serve(rails, stop).await?;
+    watching.await?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// Looks at the installation from outside until `stop`.
+///
+/// # Errors
+/// When the metrics are declared already.
+pub fn watch(
+    rails: &Rails,
+    registry: &prometheus::Registry,
+    stop: &CancellationToken,
+) -> anyhow::Result<JoinHandle<()>> {
+    let metrics = Arc::new(stocktide_watch::Metrics::register(registry)?);
+    let config = Config::clone(&rails.config);
+    Ok(tokio::spawn(stocktide_watch::watch(config, rails.pool.clone(), metrics, stop.child_token())))
 }
 
 /// Rails with the built-in jobs.

@@ -16,6 +16,7 @@ mod catalog;
 mod config;
 mod demo;
 mod dev;
+mod health;
 mod import;
 mod jobs;
 mod migrate;
@@ -84,6 +85,7 @@ enum Command {
     Topics(topics::TopicsArgs),
     Report(report::ReportArgs),
     Verify(verify::VerifyArgs),
+    Health(health::HealthArgs),
     Config(config::ConfigArgs),
 }
 
@@ -141,6 +143,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Topics(args) => topics::run(args, &config).await,
         Command::Report(args) => report::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,
+        Command::Health(args) => health::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,
     }
 }

@@ -9,11 +9,13 @@ use chrono::{DateTime, Utc};
 use serde_json::json;
 use sqlx::PgPool;
 use stocktide_producers::feed::{Pace, feed};
+use stocktide_producers::metrics::Metrics;
 use stocktide_producers::progress::Progress;
 use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
 use stocktide_producers::sim::timeline::{Spread, Timeline, start_for};
 use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
 use stocktide_producers::sink::{Delivered, Sink};
+use stocktide_runtime::admin::{self, Health};
 use stocktide_runtime::kafka::INPUT_TOPICS;
 use stocktide_runtime::{Config, clock, shutdown};
 use stocktide_store::catalogue;
@@ -169,8 +171,11 @@ pub async fn run(args: ProduceArgs, config: &Config) -> anyhow::Result<ExitCode>
     let (count, config) = (args.count, config.clone());
     let cancelled = shutdown::on_signal();
     let stopped = cancelled.clone();
+    // Without an end it is a service like any other, and can be watched as one.
+    let metrics = if count.is_none() { Some(served(&config, &cancelled).await?) } else { None };
     // The producer's calls block.
-    let work = tokio::task::spawn_blocking(move || send(simulator, pace, count, &config, &cancelled)).await?;
+    let work = move || send(simulator, pace, count, &config, metrics, &cancelled);
+    let work = tokio::task::spawn_blocking(work).await?;
     let delivered = work.context("the simulation")?;
     if args.json {
         tell_topics(&delivered)?;
@@ -180,6 +185,14 @@ pub async fn run(args: ProduceArgs, config: &Config) -> anyhow::Result<ExitCode>
     // Without a count, Ctrl-C is how it is meant to end.
     let is_whole = !stopped.is_cancelled() || count.is_none();
     Ok(if delivered.is_complete() && is_whole { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Metrics, on the admin endpoint.
+async fn served(config: &Config, stop: &CancellationToken) -> anyhow::Result<Metrics> {
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::register(&registry)?;
+    admin::serve(&config.admin.listen, registry, Health::new(), stop.clone()).await?;
+    Ok(metrics)
 }
 
 /// One JSON object a line, one for each topic.
@@ -277,9 +290,10 @@ fn send(
     pace: Pace,
     count: Option<u64>,
     config: &Config,
+    metrics: Option<Metrics>,
     cancelled: &CancellationToken,
 ) -> anyhow::Result<Delivered> {
-    let sink = Sink::connect(config, &INPUT_TOPICS)?;
+    let sink = Sink::connect_counted(config, &INPUT_TOPICS, metrics)?;
     let mut progress = Progress::new("records", count);
     feed(simulator, pace, &sink, cancelled, |_| progress.tick())?;
     Ok(sink.finish(DEADLINE))

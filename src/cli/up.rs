@@ -31,6 +31,7 @@ pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
         .await?;
     let rails = jobs::rails(config, &options.registry, options.health.clone()).await?;
     let all = stop.child_token();
+    let watching = jobs::watch(&rails, &options.registry, &all)?;
     // None goes on alone: whoever started them is to see that one has ended.
     let guard = all.clone().drop_guard();
     let jobs = tokio::spawn(ending_all(all.clone().drop_guard(), serve::serve(rails, all.clone())));
@@ -38,6 +39,7 @@ pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let processed = stocktide_processor::run(config, options, all).await;
     drop(guard);
     let (scheduled, served) = (jobs.await.context("the jobs")?, api.await.context("the API")?);
+    watching.await.context("the watch")?;
     processed?;
     scheduled?;
     served?;

@@ -3,63 +3,43 @@
 //! Gauges show what the tables hold, and so are right whoever executed a run, a person's `jobs trigger` included; counters and
 //! the histogram are of this process.
 
-use prometheus::{GaugeVec, HistogramOpts, HistogramVec, IntCounterVec, IntGaugeVec, Opts, Registry};
 use serde_json::Value;
 use stocktide_store::jobs::{Counted, Run, RunState};
 use stocktide_verify::ReconcileMetrics;
 
 use crate::schedule::Schedule;
 
-macro_rules! metrics {
-    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident = $name:literal $labels:tt,)*) => {
-        /// One field per metric; the doc comment is its help text.
-        pub struct Metrics {
-            $($(#[doc = $help])+ pub $field: $kind,)*
-            /// What the nightly verification said.
-            pub reconcile: ReconcileMetrics,
-        }
+/// Buckets for times of fractions of a second to hours.
+const SECONDS: &[f64] = &[0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 10_800.0];
 
-        impl Metrics {
-            /// Declares every metric in a registry.
-            ///
-            /// # Errors
-            /// When a name is taken.
-            pub fn register(registry: &Registry) -> prometheus::Result<Metrics> {
-                $(let $field = metrics!(@make $kind, $name, concat!($($help),+).trim(), $labels)?;
-                  registry.register(Box::new($field.clone()))?;)*
-                Ok(Metrics { $($field,)* reconcile: ReconcileMetrics::register(registry)? })
-            }
-        }
-    };
-    (@make IntCounterVec, $name:literal, $help:expr, $labels:tt) => { IntCounterVec::new(Opts::new($name, $help), &$labels) };
-    (@make IntGaugeVec, $name:literal, $help:expr, $labels:tt) => { IntGaugeVec::new(Opts::new($name, $help), &$labels) };
-    (@make GaugeVec, $name:literal, $help:expr, $labels:tt) => { GaugeVec::new(Opts::new($name, $help), &$labels) };
-    (@make HistogramVec, $name:literal, $help:expr, $labels:tt) => {
-        HistogramVec::new(HistogramOpts::new($name, $help).buckets(SECONDS.to_vec()), &$labels)
-    };
-}
-
-const SECONDS: [f64; 12] = [0.1, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0, 10_800.0];
-
-metrics! {
-    /// Runs that ended in this process, by how: succeeded or failed.
-    finished: IntCounterVec = "stocktide_jobs_runs_finished_total" ["job", "state"],
-    /// Time from the beginning of a run's execution to its end, of runs that ended in this process.
-    run_seconds: HistogramVec = "stocktide_jobs_run_seconds" ["job"],
-    /// Attempts of tasks that failed in this process.
-    task_failures: IntCounterVec = "stocktide_jobs_task_failures_total" ["job", "task"],
-    /// Runs that this process found in the hands of a worker that was heard of no more.
-    takeovers: IntCounterVec = "stocktide_jobs_takeovers_total" [],
-    /// Runs in the table, whoever executed them, by state.
-    runs: IntGaugeVec = "stocktide_jobs_runs" ["job", "state"],
-    /// When a run last succeeded, whoever executed it, in seconds since 1970; 0: never.
-    last_success: IntGaugeVec = "stocktide_jobs_last_success_timestamp_seconds" ["job"],
-    /// How long the run took that succeeded last, and the one that failed last, whoever executed it.
-    last_seconds: GaugeVec = "stocktide_jobs_last_run_seconds" ["job", "state"],
-    /// Business days whose report this process found to be older than some lines of the day, when it last looked.
-    stale_days: IntGaugeVec = "stocktide_reports_stale_days" [],
-    /// Rows of the run that succeeded last, whoever executed it.
-    last_rows: IntGaugeVec = "stocktide_jobs_last_success_rows" ["job"],
+stocktide_runtime::metrics! {
+    /// One field per metric; the doc comment is its help text.
+    pub struct Metrics {
+        /// Runs that ended in this process, by how: succeeded or failed.
+        finished: IntCounterVec = "stocktide_jobs_runs_finished_total" ["job", "state"],
+        /// Time from the beginning of a run's execution to its end, of runs that ended in this process.
+        run_seconds: HistogramVec = "stocktide_jobs_run_seconds" ["job"] in SECONDS,
+        /// Attempts of tasks that failed in this process.
+        task_failures: IntCounterVec = "stocktide_jobs_task_failures_total" ["job", "task"],
+        /// Runs that this process found in the hands of a worker that was heard of no more.
+        takeovers: IntCounter = "stocktide_jobs_takeovers_total" [],
+        /// Runs in the table, whoever executed them, by state.
+        runs: IntGaugeVec = "stocktide_jobs_runs" ["job", "state"],
+        /// When a run last succeeded, whoever executed it, in seconds since 1970; 0: never.
+        last_success: IntGaugeVec = "stocktide_jobs_last_success_timestamp_seconds" ["job"],
+        /// How long the run took that succeeded last, and the one that failed last, whoever executed it.
+        last_seconds: GaugeVec = "stocktide_jobs_last_run_seconds" ["job", "state"],
+        /// Business days whose report this process found to be older than some lines of the day, when it last looked.
+        stale_days: IntGauge = "stocktide_reports_stale_days" [],
+        /// Rows of the run that succeeded last, whoever executed it.
+        last_rows: IntGaugeVec = "stocktide_jobs_last_success_rows" ["job"],
+        /// The end of the latest business day for which a run succeeded, in seconds since 1970; 0: none did.
+        done_until: IntGaugeVec = "stocktide_jobs_done_until_timestamp_seconds" ["job"],
+    }
+    with {
+        /// What the nightly verification said.
+        pub reconcile: ReconcileMetrics = ReconcileMetrics::register,
+    }
 }
 
 /// What the tables say of jobs, whoever executed them.
@@ -88,6 +68,10 @@ impl Metrics {
         for entry in schedule.entries() {
             let job = entry.name.as_str();
             for state in RunState::ALL {
+                if matches!(state, RunState::Succeeded | RunState::Failed) {
+                    // So that the first one is seen as one more than none.
+                    self.finished.with_label_values(&[job, state.name()]).inc_by(0);
+                }
                 let counted = standing.counts.iter().find(|c| c.job == job && c.state == state);
                 self.runs
                     .with_label_values(&[job, state.name()])
@@ -95,6 +79,8 @@ impl Metrics {
                 if state == RunState::Succeeded {
                     let last = counted.and_then(|counted| counted.finished_at).map_or(0, |at| at.timestamp());
                     self.last_success.with_label_values(&[job]).set(last);
+                    let until = counted.and_then(|counted| counted.done_until).map_or(0, |at| at.timestamp());
+                    self.done_until.with_label_values(&[job]).set(until);
                 }
             }
             for run in standing.ended.iter().filter(|run| run.job == job) {

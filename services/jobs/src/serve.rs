@@ -123,7 +123,7 @@ pub async fn tick(rails: &Rails, now: DateTime<Utc>) -> Result<Ticked, sqlx::Err
     for run_id in given_up {
         tracing::error!(run_id, "the run lost too many workers: it failed");
     }
-    rails.metrics.takeovers.with_label_values(&[] as &[&str]).inc_by(taken_over.len() as u64);
+    rails.metrics.takeovers.inc_by(taken_over.len() as u64);
     let standing = standing(rails).await?;
     rails.metrics.show(&rails.schedule, &standing);
     let unknown = |counted: &&Counted| rails.schedule.get(&counted.job).is_none();

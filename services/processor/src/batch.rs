@@ -68,6 +68,15 @@ impl Records {
         self.raw.is_empty()
     }
 
+    /// How many of each topic.
+    pub fn by_source(&self) -> BTreeMap<Source, u64> {
+        let mut counts = BTreeMap::new();
+        for record in &self.decoded {
+            *counts.entry(record.source).or_default() += 1;
+        }
+        counts
+    }
+
     /// Whether the batch may grow no further.
     pub fn is_full(&self, limits: BatchLimits) -> bool {
         self.len() >= limits.records || self.bytes >= limits.bytes

@@ -19,7 +19,7 @@ mod caught_up;
 mod clients;
 mod database;
 mod intake;
-mod metrics;
+pub mod metrics;
 mod native;
 mod observer;
 mod publisher;

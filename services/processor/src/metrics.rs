@@ -3,78 +3,92 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
-use prometheus::{
-    Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
-};
+use prometheus::Registry;
+use stocktide_domain::Reason;
 use stocktide_domain::event::Source;
-use stocktide_store::Counts;
+use stocktide_runtime::clock;
+use stocktide_runtime::kafka::OUTPUT_TOPICS;
+use stocktide_store::{Counts, Timings};
 
-macro_rules! metrics {
-    ($($(#[doc = $help:literal])+ $field:ident: $kind:ident = $name:literal $labels:tt,)*) => {
-        /// One field per metric; the doc comment is its help text.
-        pub struct Metrics {
-            $($(#[doc = $help])+ pub $field: $kind,)*
-            started: Instant,
-            last_progress_ms: AtomicU64,
-        }
+/// Buckets for the sizes of batches.
+const SIZES: &[f64] = &[1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
 
-        impl Metrics {
-            /// Declares every metric in a registry.
-            ///
-            /// # Errors
-            /// When a name is taken.
-            pub fn register(registry: &Registry) -> prometheus::Result<Metrics> {
-                $(let $field = metrics!(@make $kind, $name, concat!($($help),+).trim(), $labels)?;
-                  registry.register(Box::new($field.clone()))?;)*
-                Ok(Metrics { $($field,)* started: Instant::now(), last_progress_ms: AtomicU64::new(0) })
-            }
-        }
-    };
-    (@make IntCounter, $name:literal, $help:expr, []) => { IntCounter::new($name, $help) };
-    (@make IntGauge, $name:literal, $help:expr, []) => { IntGauge::new($name, $help) };
-    (@make IntCounterVec, $name:literal, $help:expr, $labels:tt) => { IntCounterVec::new(Opts::new($name, $help), &$labels) };
-    (@make IntGaugeVec, $name:literal, $help:expr, $labels:tt) => { IntGaugeVec::new(Opts::new($name, $help), &$labels) };
-    (@make Histogram, $name:literal, $help:expr, []) => {
-        Histogram::with_opts(HistogramOpts::new($name, $help).buckets(SIZES.to_vec()))
-    };
-    (@make HistogramVec, $name:literal, $help:expr, $labels:tt) => {
-        HistogramVec::new(HistogramOpts::new($name, $help).buckets(SECONDS.to_vec()), &$labels)
-    };
-}
-
-const SIZES: [f64; 9] = [1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
-const SECONDS: [f64; 12] = [0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0];
-
-metrics! {
-    /// Records whose effect is in the database.
-    applied: IntCounterVec = "stocktide_processor_records_applied_total" ["topic"],
-    /// Records whose event_id had been applied before.
-    duplicates: IntCounterVec = "stocktide_processor_records_duplicate_total" ["topic"],
-    /// Records that went to the dead-letter queue.
-    rejected: IntCounterVec = "stocktide_processor_records_rejected_total" ["topic", "reason"],
-    /// Records published to inventory_updates and dlq.
-    published: IntCounter = "stocktide_processor_records_published_total" [],
-    /// Records in a batch.
-    batch_records: Histogram = "stocktide_processor_batch_records" [],
-    /// Time that a batch takes in a stage: apply or publish.
-    stage_seconds: HistogramVec = "stocktide_processor_stage_seconds" ["stage"],
-    /// Batches run again, by cause: contended, refused or unavailable.
-    reruns: IntCounterVec = "stocktide_processor_batch_reruns_total" ["cause"],
-    /// Kafka transactions that were given up.
-    transactions_aborted: IntCounter = "stocktide_processor_transactions_aborted_total" [],
-    /// Sessions begun: one per assignment, and one more after each doubt.
-    sessions: IntCounter = "stocktide_processor_sessions_total" [],
-    /// Partitions that this processor owns.
-    partitions: IntGauge = "stocktide_processor_assigned_partitions" [],
-    /// Records that wait in a partition that this processor owns.
-    lag: IntGaugeVec = "stocktide_processor_lag_records" ["topic", "partition"],
-    /// Orders whose stated value was not the sum of their lines.
-    value_mismatches: IntCounter = "stocktide_processor_order_value_mismatches_total" [],
-    /// Stock rows that fell below zero.
-    oversold: IntCounter = "stocktide_processor_stock_rows_oversold_total" [],
+stocktide_runtime::metrics! {
+    /// One field per metric; the doc comment is its help text.
+    pub struct Metrics {
+        /// Records received from Kafka; one that is read again counts again.
+        received: IntCounterVec = "stocktide_processor_records_received_total" ["topic"],
+        /// Records whose effect is in the database.
+        applied: IntCounterVec = "stocktide_processor_records_applied_total" ["topic"],
+        /// Records whose event_id had been applied before.
+        duplicates: IntCounterVec = "stocktide_processor_records_duplicate_total" ["topic"],
+        /// Records that went to the dead-letter queue.
+        rejected: IntCounterVec = "stocktide_processor_records_rejected_total" ["topic", "reason"],
+        /// Records published, by output topic: inventory_updates or dlq.
+        published: IntCounterVec = "stocktide_processor_records_published_total" ["topic"],
+        /// Records in a batch.
+        batch_records: Histogram = "stocktide_processor_batch_records" [] in SIZES,
+        /// Time that a batch takes in a stage: apply or publish; of apply, look_up (locks and look-ups), settle (what becomes of
+        /// each record), write (log, orders and stock) and commit (lines, progress and COMMIT).
+        stage_seconds: HistogramVec = "stocktide_processor_stage_seconds" ["stage"],
+        /// Times that a batch went to the database and waited for the answer, of batches that were applied.
+        round_trips: IntCounter = "stocktide_processor_database_round_trips_total" [],
+        /// Batches run again, by cause: contended, refused or unavailable.
+        reruns: IntCounterVec = "stocktide_processor_batch_reruns_total" ["cause"],
+        /// Kafka transactions that were given up.
+        transactions_aborted: IntCounter = "stocktide_processor_transactions_aborted_total" [],
+        /// Sessions begun: one per assignment, and one more after each doubt.
+        sessions: IntCounter = "stocktide_processor_sessions_total" [],
+        /// Partitions that this processor owns.
+        partitions: IntGauge = "stocktide_processor_assigned_partitions" [],
+        /// Records that wait in a partition that this processor owns.
+        lag: IntGaugeVec = "stocktide_processor_lag_records" ["topic", "partition"],
+        /// Orders whose stated value was not the sum of their lines.
+        value_mismatches: IntCounter = "stocktide_processor_order_value_mismatches_total" [],
+        /// Stock rows that fell below zero.
+        oversold: IntCounter = "stocktide_processor_stock_rows_oversold_total" [],
+        /// When a record was last applied or published, or none waited, in seconds since 1970.
+        last_progress: Gauge = "stocktide_processor_last_progress_timestamp_seconds" [],
+    }
+    with {
+        started: Instant = |_| Ok(Instant::now()),
+        last_progress_ms: AtomicU64 = |_| Ok(AtomicU64::new(0)),
+    }
 }
 
 impl Metrics {
+    /// Declares every metric; each reason, topic and stage is there from the start, so that its first count is seen as one.
+    ///
+    /// # Errors
+    /// When a name is taken.
+    pub fn start(registry: &Registry) -> prometheus::Result<Metrics> {
+        let metrics = Metrics::register(registry)?;
+        for topic in Source::ALL.map(Source::topic) {
+            for counter in [&metrics.received, &metrics.applied, &metrics.duplicates] {
+                counter.with_label_values(&[topic]);
+            }
+            for reason in Reason::ALL {
+                metrics.rejected.with_label_values(&[topic, reason.code()]);
+            }
+        }
+        OUTPUT_TOPICS.iter().for_each(|topic| drop(metrics.published.with_label_values(&[topic])));
+        for cause in ["contended", "refused", "unavailable"] {
+            metrics.reruns.with_label_values(&[cause]);
+        }
+        metrics.progressed();
+        Ok(metrics)
+    }
+
+    /// Notes how long the parts of a batch's transaction took.
+    pub fn time(&self, timings: &Timings) {
+        let Timings { look_up, settle, write, commit, round_trips } = timings;
+        for (stage, took) in [("look_up", look_up), ("settle", settle), ("write", write), ("commit", commit)]
+        {
+            self.stage_seconds.with_label_values(&[stage]).observe(took.as_secs_f64());
+        }
+        self.round_trips.inc_by(u64::from(*round_trips));
+    }
+
     /// Counts what became of a batch.
     pub fn count(&self, counts: &Counts) {
         let of = |source: &Source| [source.topic()];
@@ -95,6 +109,7 @@ impl Metrics {
     /// Something was applied or published, or there is nothing to do.
     pub fn progressed(&self) {
         self.last_progress_ms.store(self.started.elapsed().as_millis() as u64, Ordering::Relaxed);
+        self.last_progress.set(clock::now().timestamp_millis() as f64 / 1_000.0);
     }
 
     /// Since when nothing has moved, in seconds.

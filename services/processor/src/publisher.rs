@@ -216,7 +216,10 @@ impl Worker {
 
     fn note_published(&self, job: &Job) {
         self.metrics.progressed();
-        self.metrics.published.inc_by(job.outputs.len() as u64);
+        let dead = job.outputs.iter().filter(|o| matches!(o.body, OutputBody::DeadLetter(_))).count() as u64;
+        self.metrics.published.with_label_values(&[DLQ]).inc_by(dead);
+        let updates = job.outputs.len() as u64 - dead;
+        self.metrics.published.with_label_values(&[INVENTORY_UPDATES]).inc_by(updates);
         let Some(at) = job.processed_at else { return };
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         published.extend(job.offsets.iter().map(|(partition, offset)| (*partition, (*offset, at))));

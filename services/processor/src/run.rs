@@ -106,7 +106,7 @@ impl Processor {
         shutdown: CancellationToken,
     ) -> anyhow::Result<Processor> {
         config.kafka_brokers()?;
-        let metrics = Arc::new(Metrics::register(&options.registry)?);
+        let metrics = Arc::new(Metrics::start(&options.registry)?);
         let limits = publisher::Limits {
             transaction_timeout: config.kafka.transaction_timeout,
             dlq_max_bytes: config.topics.max_message_bytes + stocktide_runtime::kafka::DLQ_HEADROOM_BYTES,
@@ -225,6 +225,9 @@ impl Processor {
         let mut backoff = Backoff::default();
         let whole = 0..received.records.len();
         self.metrics.batch_records.observe(whole.len() as f64);
+        for (source, n) in received.records.by_source() {
+            self.metrics.received.with_label_values(&[source.topic()]).inc_by(n);
+        }
         let mut parts = vec![whole];
         while let Some(part) = parts.pop() {
             if !session.is_live() {
@@ -284,6 +287,7 @@ impl Processor {
         let batch = received.records.part(part, &spans, clock::now());
         let applied = self.database.writer().await?.apply(batch).await?;
         self.metrics.stage_seconds.with_label_values(&["apply"]).observe(begun.elapsed().as_secs_f64());
+        self.metrics.time(&applied.timings);
         positions.extend(spans.iter().map(|(partition, span)| (*partition, span.next)));
         Ok(applied)
     }

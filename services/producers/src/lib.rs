@@ -4,6 +4,7 @@
 //! through a [`sink`] that says what became of each record.
 
 pub mod feed;
+pub mod metrics;
 pub mod online_retail;
 pub mod outgoing;
 pub mod progress;

@@ -18,6 +18,7 @@ use rdkafka::producer::{BaseRecord, Producer, ProducerContext, ThreadedProducer}
 use serde::Serialize;
 use stocktide_runtime::{Config, kafka};
 
+use crate::metrics::Metrics;
 use crate::record::Record;
 
 /// How long the brokers may take to answer before anything was sent.
@@ -100,8 +101,20 @@ impl Sink {
     /// # Errors
     /// When the brokers are not configured or do not answer within 10 s, or a topic is missing. It blocks.
     pub fn connect(config: &Config, topics: &[&str]) -> anyhow::Result<Sink> {
+        Sink::connect_counted(config, topics, None)
+    }
+
+    /// As [`Sink::connect`], and what becomes of the records is counted in metrics, too.
+    ///
+    /// # Errors
+    /// As [`Sink::connect`].
+    pub fn connect_counted(
+        config: &Config,
+        topics: &[&str],
+        metrics: Option<Metrics>,
+    ) -> anyhow::Result<Sink> {
         let brokers = config.kafka_brokers()?;
-        let state = Arc::new(State::default());
+        let state = Arc::new(State { metrics, ..State::default() });
         let mut client = kafka::client_config(config);
         // Taken over from the configuration where it says so; all else is what makes a record arrive once, in order.
         let defaults = [
@@ -196,6 +209,7 @@ struct State {
     /// When the last error was logged; none before the brokers have answered for the first time: if they never do,
     /// that is the command's error.
     complained: Mutex<Option<Instant>>,
+    metrics: Option<Metrics>,
 }
 
 #[derive(Default)]
@@ -252,11 +266,18 @@ impl State {
         tally.sent += 1;
         tally.bytes += bytes as u64;
         drop(topics);
+        if let Some(metrics) = &self.metrics {
+            metrics.sent.with_label_values(&[topic]).inc();
+            metrics.bytes.with_label_values(&[topic]).inc_by(bytes as u64);
+        }
         self.answered.notify_one();
     }
 
     fn refused(&self, topic: &str, error: &KafkaError) {
         let reason = error.rdkafka_error_code().map_or_else(|| error.to_string(), |code| code.to_string());
+        if let Some(metrics) = &self.metrics {
+            metrics.refused.with_label_values(&[topic, &reason]).inc();
+        }
         *self.lock().close(topic).refused.entry(reason).or_default() += 1;
         self.answered.notify_one();
     }

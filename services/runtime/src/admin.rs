@@ -13,6 +13,8 @@ use axum::{Json, Router};
 use prometheus::{Registry, TextEncoder};
 use tokio_util::sync::CancellationToken;
 
+use crate::metrics::{Process, set_flag};
+
 /// What the parts of a process say of themselves.
 #[derive(Debug, Clone, Default)]
 pub struct Health {
@@ -53,6 +55,11 @@ impl Health {
         unpoisoned(&self.notes).clone()
     }
 
+    /// The parts that have said something, and whether they work.
+    fn parts(&self) -> Vec<(&'static str, bool)> {
+        unpoisoned(&self.parts).iter().map(|(part, state)| (*part, state.is_ok())).collect()
+    }
+
     /// The parts that do not work, and why.
     pub fn failing(&self) -> BTreeMap<&'static str, String> {
         let parts = unpoisoned(&self.parts);
@@ -68,7 +75,7 @@ fn unpoisoned<T>(map: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Serves the endpoint until `shutdown`, and says where (the port may have been 0).
 ///
 /// # Errors
-/// When the address cannot be listened on.
+/// When the address cannot be listened on, or the registry has been served before.
 pub async fn serve(
     listen: &str,
     registry: Registry,
@@ -79,10 +86,11 @@ pub async fn serve(
         .await
         .with_context(|| format!("admin.listen: cannot listen on {listen}"))?;
     let address = listener.local_addr()?;
+    let shown = Arc::new(Shown { process: Process::of_build(&registry)?, registry, health: health.clone() });
     let routes = Router::new()
         .route("/live", get(|| async { "live\n" }))
         .route("/ready", get(ready).with_state(health))
-        .route("/metrics", get(metrics).with_state(registry));
+        .route("/metrics", get(metrics).with_state(shown));
     tracing::info!("admin endpoint on http://{address}");
     tokio::spawn(async move {
         let served = axum::serve(listener, routes).with_graceful_shutdown(shutdown.cancelled_owned()).await;
@@ -104,8 +112,18 @@ async fn ready(State(health): State<Health>) -> Response {
     (status, Json(answer)).into_response()
 }
 
-async fn metrics(State(registry): State<Registry>) -> Response {
-    match TextEncoder::new().encode_to_string(&registry.gather()) {
+/// What `/metrics` is made of.
+struct Shown {
+    process: Process,
+    registry: Registry,
+    health: Health,
+}
+
+async fn metrics(State(shown): State<Arc<Shown>>) -> Response {
+    for (part, works) in shown.health.parts() {
+        set_flag(&shown.process.part_ready, part, works);
+    }
+    match TextEncoder::new().encode_to_string(&shown.registry.gather()) {
         Ok(text) => ([(header::CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }

@@ -5,6 +5,7 @@ pub mod admin;
 pub mod clock;
 pub mod config;
 pub mod kafka;
+pub mod metrics;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;

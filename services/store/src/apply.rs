@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::{try_join, try_join_all};
@@ -77,6 +78,23 @@ pub struct Applied {
     pub processed_at: DateTime<Utc>,
     /// What became of its records.
     pub counts: Counts,
+    /// How long it took.
+    pub timings: Timings,
+}
+
+/// How long the parts of a batch's transaction took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// The fence and the look-ups, with the waiting for locks.
+    pub look_up: Duration,
+    /// Settling the records' fates; no database.
+    pub settle: Duration,
+    /// Log, dedupe, headers, rollups and stock.
+    pub write: Duration,
+    /// Lines, progress and COMMIT.
+    pub commit: Duration,
+    /// Times that the database was waited for.
+    pub round_trips: u32,
 }
 
 /// What became of records.
@@ -121,10 +139,13 @@ impl Writer {
     }
 
     async fn attempt(&mut self, batch: Batch<'_>) -> Result<Applied, StoreError> {
+        self.round_trips.store(0, Ordering::Relaxed);
+        let mut stopwatch = Stopwatch(Instant::now());
         let (orders, applied_ids, last_processed_at) = self.lock_and_look_up(batch).await?;
         let orders = orders.load_lines(self, batch.decoded).await?;
         let stock =
             if self.options.reject_uncovered { Some(lookups::lock_stock(self, batch).await?) } else { None };
+        let look_up = stopwatch.lap();
         // Monotonic within a partition whatever the clock does: recovery searches by it.
         let processed_at = last_processed_at.map_or(batch.now, |last| last.max(batch.now));
         let known = Known {
@@ -136,17 +157,25 @@ impl Writer {
             timezone: self.options.timezone,
         };
         let settled = fold::fold(batch.decoded, &known);
+        let settle = stopwatch.lap();
         let written = rows::Written { batch, settled: &settled, catalogue: &self.catalogue, processed_at };
 
+        self.waited();
         let finals = written.write_facts(self).await?;
+        let write = stopwatch.lap();
         let after = settled.running(&finals);
+        self.waited();
         // COMMIT goes out in the same flight: should anything before it fail, the server makes it a rollback.
         try_join(written.write_lines(self, &after), async { Ok(self.client.batch_execute("COMMIT").await?) })
             .await?;
 
+        let commit = stopwatch.lap();
+        let round_trips = self.round_trips.load(Ordering::Relaxed);
+        let timings = Timings { look_up, settle, write, commit, round_trips };
+
         let counts = count(batch, &settled, &after);
         let outputs = outputs::of_batch(batch, &written, &after)?;
-        Ok(Applied { outputs, processed_at, counts })
+        Ok(Applied { outputs, processed_at, counts, timings })
     }
 
     /// The first flight: the fence, the dedupe's look-up, the catalogue's version and the orders that are referred to.
@@ -157,6 +186,7 @@ impl Writer {
         let ids = sorted_event_ids(batch.decoded);
         let wanted =
             lookups::Wanted::of(batch.decoded, self.options.reject_uncovered || self.look_up_orders > 0);
+        self.waited();
         let this = &*self;
         let begin = async { Ok(this.client.batch_execute("BEGIN").await?) };
         let fence = this.lock_progress(batch.spans);
@@ -171,6 +201,7 @@ impl Writer {
         let applied = applied.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         let version: i64 = version.try_get(0)?;
         if version != self.catalogue.version {
+            self.waited();
             self.catalogue = reads::catalogue(&self.client).await?;
         }
         Ok((Orders::of(orders)?, applied, last_processed_at))
@@ -203,6 +234,16 @@ impl Writer {
             latest = latest.max(row.try_get::<_, Option<DateTime<Utc>>>(3)?);
         }
         Ok(latest)
+    }
+}
+
+/// Measures one stretch after the other.
+struct Stopwatch(Instant);
+
+impl Stopwatch {
+    fn lap(&mut self) -> Duration {
+        let now = Instant::now();
+        now.duration_since(std::mem::replace(&mut self.0, now))
     }
 }
 

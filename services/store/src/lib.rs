@@ -8,6 +8,7 @@ pub mod apply;
 pub mod catalogue;
 mod copy;
 pub mod error;
+pub mod figures;
 pub mod jobs;
 mod lookups;
 pub mod migrate;
@@ -23,7 +24,7 @@ pub mod retention;
 mod rows;
 pub mod writer;
 
-pub use apply::{Applied, Batch, Counts, Headers, Partition, RawRecord, Span};
+pub use apply::{Applied, Batch, Counts, Headers, Partition, RawRecord, Span, Timings};
 pub use error::StoreError;
 pub use numeric::Numeric;
 pub use outputs::{DeadLetter, Output, OutputBody};

@@ -108,6 +108,7 @@ impl Orders {
             let returns = async {
                 Ok::<_, StoreError>(writer.client.query(&writer.sql.returns_of, &[&topic, ids]).await?)
             };
+            writer.waited();
             let (lines, returns) = try_join(lines, returns).await?;
             for row in &lines {
                 self.add_line(query.source, row)?;
@@ -165,7 +166,9 @@ pub(crate) async fn lock_stock(
     };
     let rows: BTreeSet<(&str, &str)> = batch.decoded.iter().flat_map(touched).filter(known).collect();
     let (products, locations): (Vec<&str>, Vec<&str>) = rows.into_iter().unzip();
+    writer.waited();
     writer.client.execute(&writer.sql.create_stock, &[&products, &locations, &batch.now]).await?;
+    writer.waited();
     let locked = writer.client.query(&writer.sql.lock_stock, &[&products, &locations]).await?;
     if locked.len() != products.len() {
         return Err(StoreError::Lost(format!(

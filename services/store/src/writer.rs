@@ -1,7 +1,7 @@
 //! The processor's own connection: one, with its statements prepared and its timeouts set.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use stocktide_domain::Catalogue;
@@ -34,6 +34,8 @@ pub struct Writer {
     pub(crate) warned: Arc<AtomicBool>,
     /// Batches for which placed orders are looked up beforehand: grows when a COPY ran into a known order.
     pub(crate) look_up_orders: u32,
+    /// Times that the database was waited for in this batch.
+    pub(crate) round_trips: AtomicU32,
 }
 
 macro_rules! statements {
@@ -167,7 +169,20 @@ impl Writer {
         reads::check_installation(&client, &options).await?;
         let sql = Statements::prepare(&client).await?;
         let catalogue = reads::catalogue(&client).await?;
-        Ok(Writer { client, sql, catalogue, options, warned, look_up_orders: 0 })
+        Ok(Writer {
+            client,
+            sql,
+            catalogue,
+            options,
+            warned,
+            look_up_orders: 0,
+            round_trips: AtomicU32::new(0),
+        })
+    }
+
+    /// Counts a flight: requests that go out together and are waited for together.
+    pub(crate) fn waited(&self) {
+        self.round_trips.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Whether the connection is gone.

@@ -1,41 +1,21 @@
 //! The nightly verification, as a job: its answer as metrics.
 
 use anyhow::Context;
-use prometheus::{IntGaugeVec, Opts, Registry};
 
 use crate::{Report, VerifyOptions};
 
-/// What the last verification said. Of one that has not run yet there is nothing to be seen: no false "all is well", and no
-/// false alarm.
-#[derive(Debug, Clone)]
-pub struct ReconcileMetrics {
-    checked: IntGaugeVec,
-    differing: IntGaugeVec,
+stocktide_runtime::metrics! {
+    /// What the last verification said. Of one that has not run yet there is nothing to be seen: no false "all is well", and no
+    /// false alarm.
+    pub struct ReconcileMetrics {
+        /// Things that the last reconcile looked at, by check.
+        checked: IntGaugeVec = "stocktide_reconcile_checked" ["check"],
+        /// Things that the last reconcile found to be not as promised, by check; anything above 0 is an alarm.
+        differing: IntGaugeVec = "stocktide_reconcile_differing" ["check"],
+    }
 }
 
 impl ReconcileMetrics {
-    /// Declares the metrics in a registry.
-    ///
-    /// # Errors
-    /// When a name is taken.
-    pub fn register(registry: &Registry) -> prometheus::Result<ReconcileMetrics> {
-        let gauge = |name, help| -> prometheus::Result<IntGaugeVec> {
-            let gauge = IntGaugeVec::new(Opts::new(name, help), &["check"])?;
-            registry.register(Box::new(gauge.clone()))?;
-            Ok(gauge)
-        };
-        Ok(ReconcileMetrics {
-            checked: gauge(
-                "stocktide_reconcile_checked",
-                "Things that the last reconcile looked at, by check.",
-            )?,
-            differing: gauge(
-                "stocktide_reconcile_differing",
-                "Things that the last reconcile found to be not as promised, by check; anything above 0 is an alarm.",
-            )?,
-        })
-    }
-
     /// Shows what a verification said, wherever it was made: its report as it was serialised.
     pub fn show_kept(&self, report: &serde_json::Value) {
         for check in report["checks"].as_array().into_iter().flatten() {
@@ -85,6 +65,8 @@ pub async fn reconcile(options: &VerifyOptions, metrics: &ReconcileMetrics) -> a
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use prometheus::Registry;
+
     use super::*;
     use crate::Check;
 

@@ -47,7 +47,7 @@ pub async fn reports(context: &TaskContext) -> Result<TaskOutput, TaskError> {
     let compared: Vec<NaiveDate> = later.difference(&stale).filter(has_report).copied().collect();
     let again: Vec<BusinessDay> =
         days.into_iter().filter(|day| stale.contains(&day.date) || compared.contains(&day.date)).collect();
-    context.metrics.stale_days.with_label_values(&[] as &[&str]).set(stale.len() as i64);
+    context.metrics.stale_days.set(stale.len() as i64);
     let queued = jobs::requeue(&context.pool, &job(context)?, &again).await?;
     let revised = Revised { from, stale: stale.into_iter().collect(), compared, queued };
     TaskOutput::new(Some(revised.stale.len() as u64), &revised)

@@ -28,6 +28,8 @@ pub struct Counted {
     pub runs: i64,
     /// When the last of them was finished.
     pub finished_at: Option<DateTime<Utc>>,
+    /// The end of the latest business day among them.
+    pub done_until: Option<DateTime<Utc>>,
 }
 
 /// Runs, those first that were asked for last.
@@ -81,7 +83,8 @@ pub async fn latest(pool: &PgPool) -> Result<Vec<Run>, sqlx::Error> {
 /// # Errors
 /// When the database is away or refuses.
 pub async fn counts(pool: &PgPool) -> Result<Vec<Counted>, sqlx::Error> {
-    let sql = "SELECT job, state, count(*) AS runs, max(finished_at) AS finished_at FROM job_runs GROUP BY job, state";
+    let sql = "SELECT job, state, count(*) AS runs, max(finished_at) AS finished_at, max(interval_end) AS done_until
+        FROM job_runs GROUP BY job, state";
     sqlx::query_as(sql).fetch_all(pool).await
 }
 

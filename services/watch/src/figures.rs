@@ -1,0 +1,84 @@
+//! Figures of the database.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use sqlx::PgPool;
+use stocktide_runtime::clock;
+use stocktide_runtime::kafka::INPUT_TOPICS;
+use stocktide_store::figures::{self, Applied, OpenRejects, StockRows};
+
+use crate::metrics::Metrics;
+
+/// The dearer figures are read this often at most.
+const EVERY: Duration = Duration::from_secs(15);
+/// And so seldom that reading them takes no more than this part of the time.
+const SHARE: u32 = 100;
+/// Statuses of stock rows.
+const STATUSES: [&str; 4] = ["in_stock", "low", "out", "oversold"];
+
+/// Reads the figures of one database.
+pub struct Figures {
+    pool: PgPool,
+    metrics: Arc<Metrics>,
+    due: Option<Instant>,
+}
+
+impl Figures {
+    pub fn new(pool: PgPool, metrics: Arc<Metrics>) -> Figures {
+        Figures { pool, metrics, due: None }
+    }
+
+    /// Shows what there is; how far each partition has been applied.
+    pub async fn look(&mut self) -> anyhow::Result<Vec<Applied>> {
+        let looked = self.read().await;
+        if looked.is_err() {
+            self.forget();
+        }
+        Ok(looked?)
+    }
+
+    async fn read(&mut self) -> Result<Vec<Applied>, sqlx::Error> {
+        let asked = Instant::now();
+        let mut connection = self.pool.acquire().await?;
+        self.metrics.pool_wait.observe(asked.elapsed().as_secs_f64());
+        let idle = self.pool.num_idle() as i64;
+        self.metrics.pool.with_label_values(&["idle"]).set(idle);
+        self.metrics.pool.with_label_values(&["in_use"]).set(i64::from(self.pool.size()) - idle);
+        if self.due.is_none_or(|due| Instant::now() >= due) {
+            let begun = Instant::now();
+            let rows = figures::stock_rows(&mut connection).await?;
+            let rejects = figures::open_rejects(&mut connection, clock::now()).await?;
+            self.show(&rows, &rejects);
+            let took = begun.elapsed();
+            self.metrics.figures_seconds.set(took.as_secs_f64());
+            self.due = Some(Instant::now() + EVERY.max(took * SHARE));
+        }
+        drop(connection);
+        figures::applied(&self.pool).await
+    }
+
+    fn show(&self, rows: &[StockRows], rejects: &[OpenRejects]) {
+        for status in STATUSES {
+            let of = rows.iter().find(|rows| rows.status == status);
+            self.metrics.stock_rows.with_label_values(&[status]).set(of.map_or(0, |of| of.rows));
+            self.metrics.stock_units.with_label_values(&[status]).set(of.map_or(0, |of| of.units));
+        }
+        for topic in INPUT_TOPICS {
+            let of = rejects.iter().find(|rejects| rejects.topic == topic);
+            self.metrics.dlq_open.with_label_values(&[topic]).set(of.map_or(0, |of| of.records));
+            let oldest = of.map_or(0.0, |of| of.oldest.timestamp_millis() as f64 / 1_000.0);
+            self.metrics.dlq_oldest.with_label_values(&[topic]).set(oldest);
+        }
+    }
+
+    /// What cannot be read is not shown.
+    fn forget(&mut self) {
+        self.metrics.stock_rows.reset();
+        self.metrics.stock_units.reset();
+        self.metrics.dlq_open.reset();
+        self.metrics.dlq_oldest.reset();
+        self.metrics.pool.reset();
+        self.due = None;
+    }
+}

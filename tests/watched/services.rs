@@ -1,0 +1,179 @@
+//! The services, each a process of its own, on a private stack.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Child, Command, Stdio};
+
+use rustix::process::{Pid, Signal, kill_process};
+use sqlx::{Connection as _, PgConnection};
+use stocktide_devstack::{Stack, StackOptions};
+use tempfile::TempDir;
+use tokio::runtime::Runtime;
+
+use crate::command::{Outcome, run, stocktide};
+
+/// A service that runs. It ends when it is dropped.
+pub struct Service {
+    process: Child,
+    /// Where its metrics are.
+    pub address: String,
+}
+
+impl Service {
+    /// Starts a service, and waits until it says where its metrics are.
+    fn start(mut command: Command) -> Service {
+        let mut process = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut log = BufReader::new(process.stderr.take().unwrap()).lines();
+        let told = log.find_map(|line| {
+            line.unwrap().split_once("admin endpoint on http://").map(|(_, at)| at.to_owned())
+        });
+        let address = told.expect("it says where its metrics are");
+        // The pipe must not fill up. What went wrong is worth seeing.
+        std::thread::spawn(move || log.map_while(Result::ok).for_each(|line| println!("{line}")));
+        Service { process, address }
+    }
+
+    /// Ends it in order.
+    pub fn end(mut self) {
+        kill_process(Pid::from_child(&self.process), Signal::TERM).unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Whether it has ended by itself.
+    pub fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+}
+
+impl Drop for Service {
+    fn drop(&mut self) {
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// An installation, and what it takes to run its services.
+pub struct World {
+    pub runtime: Runtime,
+    pub stack: Option<Stack>,
+    pub directory: TempDir,
+    url: String,
+    brokers: String,
+}
+
+/// All jobs are always due, whatever the time, and do not wait long.
+const SCHEDULE: &str = r#"
+[[job]]
+name = "daily_report"
+cron = "0 0 * * *"
+retries = 0
+
+[[job]]
+name = "reconcile"
+cron = "0 0 * * *"
+retries = 0
+
+[[job]]
+name = "retention"
+cron = "0 0 * * *"
+"#;
+
+impl World {
+    /// A stack with the schema, the topics and a made-up catalogue.
+    pub fn start() -> World {
+        let runtime = Runtime::new().unwrap();
+        let stack = runtime.block_on(Stack::start(StackOptions::default())).unwrap();
+        let directory = TempDir::new().unwrap();
+        std::fs::write(directory.path().join("schedule.toml"), SCHEDULE).unwrap();
+        let (url, brokers) = (stack.database_url(), stack.kafka_brokers());
+        let world = World { runtime, stack: Some(stack), directory, url, brokers };
+        world.run(&["migrate"]);
+        world.produce("40", &["--catalogue", "synthetic", "--products", "50", "--locations", "3"]);
+        world
+    }
+
+    pub fn command(&self, args: &[&str]) -> Command {
+        let mut command = stocktide(args);
+        let here = |name: &str| self.directory.path().join(name).display().to_string();
+        command
+            .env("STOCKTIDE_DATABASE_URL", &self.url)
+            .env("STOCKTIDE_KAFKA_BROKERS", &self.brokers)
+            .env("STOCKTIDE_JOBS_FILE", here("schedule.toml"))
+            .env("STOCKTIDE_JOBS_POLL", "500ms")
+            .env("STOCKTIDE_KAFKA_SESSION_TIMEOUT", "6s")
+            .env("STOCKTIDE_REPORTS_URL", format!("file://{}", here("reports")));
+        command
+    }
+
+    /// Runs a command to its good end.
+    pub fn run(&self, args: &[&str]) -> Outcome {
+        run(self.command(args).env("STOCKTIDE_LOG_FILTER", "error")).done()
+    }
+
+    /// Sends simulated records.
+    pub fn produce(&self, count: &str, more: &[&str]) {
+        self.run(&[&["produce", "all", "--count", count], more].concat());
+    }
+
+    /// Sends one event, as a person would.
+    pub fn send(&self, topic: &str, event: &serde_json::Value) {
+        let file = self.directory.path().join("event.json");
+        std::fs::write(&file, event.to_string()).unwrap();
+        self.run(&["send", topic, file.to_str().unwrap()]);
+    }
+
+    pub fn service(&self, args: &[&str]) -> Service {
+        Service::start(self.command(args))
+    }
+
+    /// As [`World::service`], at an address of its own choice, so that it can be found again after a restart.
+    pub fn service_at(&self, address: &str, args: &[&str]) -> Service {
+        let mut command = self.command(args);
+        command.env("STOCKTIDE_ADMIN_LISTEN", address);
+        Service::start(command)
+    }
+
+    pub fn stack(&mut self) -> (&Runtime, &mut Stack) {
+        (&self.runtime, self.stack.as_mut().unwrap())
+    }
+
+    /// A query's rows, each as JSON, whatever its columns are.
+    pub fn rows(&self, sql: &str) -> Result<Vec<String>, String> {
+        let text = format!(
+            "SELECT row_to_json(answer)::text FROM ({}) AS answer",
+            sql.trim_end().trim_end_matches(';')
+        );
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.map_err(|error| error.to_string())?;
+            let rows = sqlx::query_scalar(sqlx::AssertSqlSafe(text)).fetch_all(&mut connection).await;
+            rows.map_err(|error| error.to_string())
+        })
+    }
+
+    /// A query's only column.
+    pub fn texts(&self, sql: &str) -> Vec<String> {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::query_scalar(sqlx::AssertSqlSafe(sql.to_owned())).fetch_all(&mut connection).await.unwrap()
+        })
+    }
+
+    pub fn execute(&self, sql: &str) {
+        self.runtime.block_on(async {
+            let mut connection = PgConnection::connect(&self.url).await.unwrap();
+            sqlx::raw_sql(sqlx::AssertSqlSafe(sql.to_owned())).execute(&mut connection).await.unwrap();
+        });
+    }
+
+    /// Whether a condition holds.
+    pub fn holds(&self, condition: &str) -> bool {
+        self.texts(&format!("SELECT ({condition})::text")) == ["true"]
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if let Some(stack) = self.stack.take() {
+            let _ = self.runtime.block_on(stack.stop());
+        }
+    }
+}
