@@ -15,6 +15,7 @@ mod catalog;
 mod config;
 mod demo;
 mod dev;
+mod facts;
 mod import;
 mod jobs;
 mod migrate;
@@ -81,6 +82,7 @@ enum Command {
     Up(up::UpArgs),
     Topics(topics::TopicsArgs),
     Report(report::ReportArgs),
+    Facts(facts::FactsArgs),
     Verify(verify::VerifyArgs),
     Config(config::ConfigArgs),
 }
@@ -136,6 +138,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(args, &config).await,
         Command::Topics(args) => topics::run(args, &config).await,
         Command::Report(args) => report::run(args, &config).await,
+        Command::Facts(args) => facts::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,
     }

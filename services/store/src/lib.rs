@@ -1,18 +1,20 @@
 //! All SQL there is.
 //!
-//! [`migrate`] and [`catalogue`] go through sqlx; [`apply`], the processor's transaction, through tokio-postgres (docs/adr
+//! [`migrate`] and [`catalogue`] go through sqlx; [`apply`] and [`timer`], the processor's transactions, through tokio-postgres (docs/adr
 //! says why).
 
 pub mod apply;
 pub mod catalogue;
 mod copy;
 pub mod error;
+pub mod facts;
 pub mod jobs;
 mod lookups;
 pub mod migrate;
 mod numeric;
 pub mod outputs;
 pub mod overview;
+mod payments;
 pub mod progress;
 mod reads;
 pub mod reject_sample;
@@ -20,12 +22,14 @@ pub mod report;
 pub mod reports;
 pub mod retention;
 mod rows;
+pub mod timer;
 pub mod writer;
 
 pub use apply::{Applied, Batch, Counts, Headers, Partition, RawRecord, Span};
 pub use error::StoreError;
 pub use numeric::Numeric;
 pub use outputs::{DeadLetter, Output, OutputBody};
-pub use progress::Position;
+pub use progress::{Position, Published};
 pub use rows::Coordinates;
+pub use timer::{Stand, Tick, Ticked};
 pub use writer::{Writer, WriterOptions};

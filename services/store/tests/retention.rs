@@ -188,9 +188,13 @@ fn a_log_in_use_is_waited_for_and_left_as_it_is_where_patience_ends() {
 fn the_processor_reads_the_floor_that_was_raised() {
     database::run(async {
         let (url, pool) = installation().await;
-        let timezone = chrono_tz::Europe::London;
-        let options_of_writer =
-            WriterOptions { url, timezone, reject_uncovered: false, lock_timeout: Duration::from_secs(5) };
+        let options_of_writer = WriterOptions {
+            url,
+            timezone: chrono_tz::Europe::London,
+            reject_uncovered: false,
+            lock_timeout: Duration::from_secs(5),
+            payments_wait: Duration::from_mins(10),
+        };
         retention::run(&pool, options()).await.unwrap();
         let writer = Writer::connect(options_of_writer).await.unwrap();
         let positions = writer.positions(&[((Source::OnlineOrders, 0), 0)].into()).await.unwrap();
