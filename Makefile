@@ -3,7 +3,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long bench setup fmt lint purity deny
+.PHONY: help demo test test-long test-gcs bench setup fmt lint purity deny
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -25,7 +25,12 @@ bench: ## Events per second beside bare PostgreSQL taking in the same rows, and 
 
 test-long: ## The long fault runs: kills of the processor, of Kafka and of PostgreSQL at random moments
 	@scripts/setup
-	STOCKTIDE_TEST_LONG=1 cargo test --locked -p stocktide --test faults -- --nocapture
+	STOCKTIDE_TEST_LONG=1 cargo test --locked -p stocktide --test faults --test jobs_faults -- --nocapture
+
+test-gcs: ## Reports in Google Cloud Storage, against a server that Go 1.23 builds (600 MB of modules at the first time)
+	@scripts/setup gcs
+	cargo test --locked -p stocktide -p stocktide-reports --features stocktide/gcs-tests,stocktide-reports/gcs-tests \
+	  --test jobs_gcs --test storage_gcs
 
 setup: ## Check for what is needed, and install what is missing (Debian, Ubuntu)
 	@scripts/setup checks
@@ -34,7 +39,7 @@ fmt: # The formatting is rustfmt's
 	cargo fmt --all --check
 
 lint: # No warning is let through
-	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked --workspace --all-targets --all-features -- -D warnings
 
 purity: # The domain knows neither a runtime nor a database, a broker or a network
 	@tree=$$(cargo tree --locked -p stocktide-domain -e normal --prefix none) || exit 1; \

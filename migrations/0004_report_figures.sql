@@ -20,6 +20,9 @@ COMMENT ON TABLE fates_by_day IS
     'by the business day on which each record was processed; over all days the sums are those of partition_progress';
 COMMENT ON COLUMN fates_by_day.parked IS 'payments that began to wait less those that met their fate: may be below zero';
 
+COMMENT ON COLUMN orders.quantity IS
+    'negative on cancellations and returns; 0 where a cancellation found nothing left to give back';
+
 -- A trigger, so that whoever moves the progress cannot forget it. It costs a batch one upsert per partition, of a row that
 -- is in memory and that no other processor writes, whatever the batch's size.
 CREATE FUNCTION note_fates_of_day() RETURNS trigger LANGUAGE plpgsql AS $$

@@ -72,8 +72,14 @@ fn up_becomes_ready_and_ends_in_order_at_a_signal() {
         assert!(Instant::now() < deadline, "{}", answer(&address, "/metrics"));
         std::thread::sleep(Duration::from_millis(50));
     }
-    for name in ["runs", "run_seconds_sum", "rows_total", "takeovers_total", "last_success_timestamp_seconds"]
-    {
+    // The tables are looked at every `jobs.poll`.
+    let looked = "stocktide_jobs_runs{job=\"daily_report\",state=\"succeeded\"} 1";
+    while !answer(&address, "/metrics").contains(looked) {
+        assert!(Instant::now() < deadline, "{}", answer(&address, "/metrics"));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let last = ["last_success_timestamp_seconds", "last_run_seconds", "last_success_rows"];
+    for name in ["runs", "run_seconds_sum", "takeovers_total"].into_iter().chain(last) {
         let shown = answer(&address, "/metrics");
         assert!(shown.contains(&format!("\nstocktide_jobs_{name}")), "{name}: {shown}");
     }

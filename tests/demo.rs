@@ -84,6 +84,19 @@ fn the_demo_proves_every_promise_and_leaves_nothing_behind() {
     assert_eq!((&first["product_id"], &first["sold"]), (&"84077".into(), &5_139.into()));
     assert_eq!(report["inventory_updates"][0]["record"]["topic"], "inventory_updates");
     assert_eq!(report["stack"], Value::Null);
+    assert_daily_report(&report["report"]);
+}
+
+/// Figures of the month's busiest day as `scripts/figures_from_csv.py` adds them up.
+fn assert_daily_report(report: &Value) {
+    let sales = &report["sales"];
+    assert_eq!(report["date"], "2010-12-06");
+    let counts = ["orders", "lines", "units", "cancellations", "returns", "returned_units"];
+    assert_eq!(counts.map(|name| sales[name].as_i64().unwrap()), [102, 3_816, 21_795, 0, 18, 299]);
+    let money = ["gross", "returned_value", "net", "average_order_value"];
+    assert_eq!(money.map(|name| sales[name].as_str().unwrap()), ["54830.46", "970.28", "53860.18", "537.55"]);
+    assert_eq!(report["files"].as_array().unwrap().len(), 7);
+    assert!(!Path::new(report["directory"].as_str().unwrap()).exists());
 }
 
 #[test]
@@ -118,6 +131,11 @@ fn a_kept_demo_of_a_file_can_be_looked_at_and_ended() {
     let demo = run(&mut demo(place.path(), &["--input", file.to_str().unwrap(), "--keep", "--json"])).done();
     let report = &demo.documents()[0];
     assert_eq!((&report["ok"], &report["total_sales"]), (&true.into(), &"22.70".into()));
+    let made = &report["report"];
+    assert_eq!((&made["date"], &made["sales"]["gross"]), (&"2010-12-01".into(), &"22.70".into()));
+    let directory = Path::new(made["directory"].as_str().unwrap());
+    let files = made["files"].as_array().unwrap();
+    assert!(files.iter().all(|file| directory.join(file.as_str().unwrap()).is_file()), "{made}");
     let kept = Kept(report["stack"]["state_dir"].as_str().unwrap().to_owned());
 
     let status = run(&mut stocktide(&["dev", "status", "--json", "--state-dir", &kept.0])).done();
@@ -125,8 +143,12 @@ fn a_kept_demo_of_a_file_can_be_looked_at_and_ended() {
     let brokers = report["stack"]["kafka_brokers"].as_str().unwrap();
     let mut tail = stocktide(&["topics", "tail", "inventory_updates", "--json", "--kafka-brokers", brokers]);
     assert_eq!(run(&mut tail).done().documents().len(), 2);
+    let mut show = stocktide(&["report", "show", "--json"]);
+    show.env("STOCKTIDE_DATABASE_URL", report["stack"]["database_url"].as_str().unwrap());
+    assert_eq!(run(&mut show).done().documents()[0]["sales"]["total"], made["sales"]);
     drop(kept);
     assert_eq!(processes(place.path()), Vec::<String>::new());
+    assert!(directory.join("report.html").is_file());
 }
 
 #[test]

@@ -1,114 +1,15 @@
 //! `stocktide jobs` on a real PostgreSQL, as a person would use it.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod command;
+mod jobs_world;
 
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
-
-use command::{Outcome, run, stocktide};
+use jobs_world::command::run;
+use jobs_world::{World, bytes, files};
 use serde_json::Value;
-use sqlx::{Connection, PgConnection};
-use stocktide_devstack::{Stack, StackOptions};
-use tempfile::TempDir;
-
-/// A database with the schema, and a directory for reports.
-struct World {
-    runtime: tokio::runtime::Runtime,
-    stack: Option<Stack>,
-    url: String,
-    directory: TempDir,
-}
-
-impl World {
-    fn new() -> World {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let options = StackOptions { kafka: false, ..StackOptions::default() };
-        let stack = runtime.block_on(Stack::start(options)).unwrap();
-        let url = stack.database_url();
-        runtime.block_on(stocktide_store::migrate::run(&url, "GBP", "Europe/London")).unwrap();
-        World { runtime, stack: Some(stack), url, directory: TempDir::new().unwrap() }
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = stocktide(args);
-        command
-            .env("STOCKTIDE_DATABASE_URL", &self.url)
-            .env("STOCKTIDE_BUSINESS_TIMEZONE", "Europe/London")
-            .env("STOCKTIDE_REPORTS_URL", format!("file://{}", self.reports().display()))
-            .env("STOCKTIDE_LOG_FILTER", "error")
-            .env("STOCKTIDE_JOBS_TAKEOVER", "2s");
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Outcome {
-        run(&mut self.command(args))
-    }
-
-    fn reports(&self) -> std::path::PathBuf {
-        self.directory.path().join("reports")
-    }
-
-    fn execute(&self, sql: &'static str) {
-        self.runtime.block_on(async {
-            let mut connection = PgConnection::connect(&self.url).await.unwrap();
-            sqlx::raw_sql(sql).execute(&mut connection).await.unwrap();
-        });
-    }
-
-    fn holds(&self, sql: &'static str) -> bool {
-        self.runtime.block_on(async {
-            let mut connection = PgConnection::connect(&self.url).await.unwrap();
-            sqlx::query_scalar(sql).fetch_one(&mut connection).await.unwrap()
-        })
-    }
-
-    fn until(&self, sql: &'static str) {
-        let deadline = Instant::now() + Duration::from_mins(1);
-        while !self.holds(sql) {
-            assert!(Instant::now() < deadline, "still not: {sql}");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    }
-}
-
-impl Drop for World {
-    fn drop(&mut self) {
-        if let Some(stack) = self.stack.take() {
-            let _ = self.runtime.block_on(stack.stop());
-        }
-    }
-}
-
-/// Every file below a directory with its bytes and when it was written.
-fn files(directory: &Path) -> Vec<(String, Vec<u8>, std::time::SystemTime)> {
-    let mut found = Vec::new();
-    for entry in std::fs::read_dir(directory).unwrap() {
-        let path = entry.unwrap().path();
-        if path.is_dir() {
-            found.extend(files(&path));
-        } else {
-            let written = std::fs::metadata(&path).unwrap().modified().unwrap();
-            found.push((path.display().to_string(), std::fs::read(&path).unwrap(), written));
-        }
-    }
-    found.sort();
-    found
-}
-
-/// A catalogue of one product.
-const CATALOGUE: &str = "
-    INSERT INTO locations VALUES ('online', 'Online', 'online', 'UTC');
-    INSERT INTO products (product_id, name, category, price, currency, reorder_point, kind)
-        VALUES ('apple', 'Apple', 'fruit', 1, 'GBP', 5, 'stock');
-    INSERT INTO inventory (product_id, location_id, quantity_on_hand, version, opening_quantity, last_updated)
-        VALUES ('apple', 'online', 6, 0, 6, '2024-01-01Z')";
 
 #[test]
 fn a_day_is_triggered_backfilled_shown_and_never_rewritten() {
     let world = World::new();
-    world.execute(CATALOGUE);
     let triggered = world.run(&["jobs", "trigger", "daily_report", "--date", "2024-03-31", "--json"]).done();
     let run = &triggered.documents()[0];
     assert_eq!((run["state"].as_str(), run["data_date"].as_str()), (Some("succeeded"), Some("2024-03-31")));
@@ -145,9 +46,6 @@ fn a_day_is_triggered_backfilled_shown_and_never_rewritten() {
     for date in ["2024-04-02", "2024-03-30", "2024-03-31", "2024-03-29", "2024-04-01"] {
         world.run(&["jobs", "trigger", "daily_report", "--date", date]).done();
     }
-    let bytes = |files: &[(String, Vec<u8>, _)]| {
-        files.iter().map(|(name, bytes, _)| (name.clone(), bytes.clone())).collect::<Vec<_>>()
-    };
     assert_eq!(bytes(&files(&world.reports())), bytes(&written));
 
     let runs = world.run(&["jobs", "runs", "--job", "daily_report", "--state", "succeeded", "--json"]).done();
@@ -244,45 +142,4 @@ fn what_cannot_be_done_is_told_in_one_line() {
         outcome.code == 1 && outcome.complaint().contains("run `stocktide migrate` first"),
         "{outcome:?}"
     );
-}
-
-/// Ends the service if the test does not.
-struct Service(Child);
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-#[test]
-fn a_worker_that_is_killed_in_the_middle_of_a_report_is_followed_by_another() {
-    let world = World::new();
-    world.execute(CATALOGUE);
-    let schedule = world.directory.path().join("schedule.toml");
-    std::fs::write(&schedule, "[[job]]\nname = \"daily_report\"\ncron = \"0 0 * * *\"\n").unwrap();
-    let serve = || {
-        let mut command = world.command(&["jobs", "run"]);
-        command.env("STOCKTIDE_JOBS_FILE", &schedule).env("STOCKTIDE_JOBS_POLL", "200ms");
-        Service(command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
-    };
-    // Whoever reads the catalogue waits: the first task cannot come to its end.
-    let mut lock = world.runtime.block_on(PgConnection::connect(&world.url)).unwrap();
-    let held = "BEGIN; LOCK TABLE products IN ACCESS EXCLUSIVE MODE";
-    world.runtime.block_on(sqlx::raw_sql(held).execute(&mut lock)).unwrap();
-    let mut doomed = serve();
-    world.until("SELECT EXISTS (SELECT FROM job_tasks WHERE task = 'collect' AND state = 'running')");
-    doomed.0.kill().unwrap();
-    doomed.0.wait().unwrap();
-    world.runtime.block_on(sqlx::raw_sql("ROLLBACK").execute(&mut lock)).unwrap();
-    drop(lock);
-
-    let killed = Instant::now();
-    let _other = serve();
-    world.until("SELECT count(*) = 1 AND bool_and(state = 'succeeded') FROM job_runs");
-    assert!(killed.elapsed() < Duration::from_secs(15), "{:?}", killed.elapsed());
-    assert!(world.holds("SELECT claim = 2 AND losses = 1 FROM job_runs"));
-    assert!(world.holds("SELECT count(*) = 1 FROM reports"));
-    assert_eq!(files(&world.reports()).len(), 7);
 }

@@ -5,7 +5,8 @@ mod command;
 
 use std::io::{Read as _, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,7 @@ use command::{run, stocktide};
 use serde_json::{Value, json};
 use sqlx::{Connection as _, PgConnection};
 use stocktide_devstack::{Stack, StackOptions};
+use tempfile::TempDir;
 
 /// A server whose every answer is the same completion, or that never answers; and the bodies of what it was asked.
 fn model(answer: Option<&str>) -> (String, Receiver<String>) {
@@ -62,37 +64,71 @@ const REJECT: &str = r#"INSERT INTO events_log (raw_event, processed_at, status,
     ('{"type": "placed", "order_id": "7", "user_id": "Ann Smith", "shipping_address": "1 High Street", "items": []}',
      '2024-03-31 12:00:00Z', 'rejected', 'schema_violation', 'online_orders', 0, 7)"#;
 
-#[test]
-fn a_report_is_the_same_with_a_model_without_one_and_with_one_that_hangs() {
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let options = StackOptions { kafka: false, ..StackOptions::default() };
-    let stack = runtime.block_on(Stack::start(options)).unwrap();
-    let url = stack.database_url();
-    runtime.block_on(async {
-        stocktide_store::migrate::run(&url, "GBP", "Europe/London").await.unwrap();
-        let mut connection = PgConnection::connect(&url).await.unwrap();
-        sqlx::raw_sql(REJECT).execute(&mut connection).await.unwrap();
-    });
-    let place = tempfile::tempdir().unwrap();
-    let report = |model: &[(&str, &str)]| -> Value {
-        let mut command = stocktide(&["jobs", "trigger", "daily_report", "--date", "2024-03-31", "--json"]);
+/// A database with a rejected record, and a place for reports.
+struct Shop {
+    runtime: tokio::runtime::Runtime,
+    stack: Stack,
+    place: TempDir,
+}
+
+impl Shop {
+    fn open() -> Shop {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        let options = StackOptions { kafka: false, ..StackOptions::default() };
+        let stack = runtime.block_on(Stack::start(options)).unwrap();
+        let url = stack.database_url();
+        runtime.block_on(async {
+            stocktide_store::migrate::run(&url, "GBP", "Europe/London").await.unwrap();
+            let mut connection = PgConnection::connect(&url).await.unwrap();
+            sqlx::raw_sql(REJECT).execute(&mut connection).await.unwrap();
+        });
+        Shop { runtime, stack, place: tempfile::tempdir().unwrap() }
+    }
+
+    fn stocktide(&self, args: &[&str]) -> Command {
+        let mut command = stocktide(args);
         command
-            .env("STOCKTIDE_DATABASE_URL", &url)
+            .env("STOCKTIDE_DATABASE_URL", self.stack.database_url())
             .env("STOCKTIDE_BUSINESS_TIMEZONE", "Europe/London")
-            .env("STOCKTIDE_REPORTS_URL", format!("file://{}", place.path().display()))
-            .env("STOCKTIDE_LOG_FILTER", "error")
-            .envs(model.iter().copied());
-        let run = run(&mut command).done().documents().remove(0);
+            .env("STOCKTIDE_REPORTS_URL", format!("file://{}", self.place.path().display()))
+            .env("STOCKTIDE_LOG_FILTER", "error");
+        command
+    }
+
+    /// Has the day's report made; returns what became of the remarks.
+    fn report(&self, model: &[(&str, &str)]) -> Value {
+        let mut command =
+            self.stocktide(&["jobs", "trigger", "daily_report", "--date", "2024-03-31", "--json"]);
+        let run = run(command.envs(model.iter().copied())).done().documents().remove(0);
         assert_eq!(run["state"], "succeeded", "{run}");
         let tasks = run["tasks"].as_array().unwrap();
         tasks.iter().find(|task| task["task"] == "narrative").unwrap()["output"].clone()
-    };
-    let directory = place.path().join("daily_report/date=2024-03-31");
-    let remarks = directory.join("narrative.txt");
+    }
 
-    assert_eq!(report(&[])["state"], "off");
+    /// The last report, as a person is shown it.
+    fn shown(&self) -> String {
+        run(&mut self.stocktide(&["report", "show"])).done().stdout
+    }
+
+    fn directory(&self) -> PathBuf {
+        self.place.path().join("daily_report/date=2024-03-31")
+    }
+
+    /// The report's files, without the remarks.
+    fn files(&self) -> Vec<(String, Vec<u8>)> {
+        files(&self.directory()).into_iter().filter(|(name, _)| !name.ends_with("/narrative.txt")).collect()
+    }
+}
+
+const LABEL: &str = "Remarks of a language model (small-1) on the data quality of 2024-03-31.\n";
+
+#[test]
+fn a_report_is_the_same_with_a_model_without_one_and_with_one_that_hangs() {
+    let shop = Shop::open();
+    let remarks = shop.directory().join("narrative.txt");
+    assert_eq!(shop.report(&[])["state"], "off");
     assert!(!remarks.exists());
-    let without = files(&directory);
+    let without = shop.files();
     assert_eq!(without.len(), 7);
 
     let (endpoint, questions) = model(None);
@@ -102,9 +138,9 @@ fn a_report_is_the_same_with_a_model_without_one_and_with_one_that_hangs() {
         ("STOCKTIDE_NARRATIVE_TIMEOUT", "500ms"),
     ];
     let begun = Instant::now();
-    assert_eq!(report(&hangs), json!({ "state": "missing", "reason": "no answer within 0.5 seconds" }));
+    assert_eq!(shop.report(&hangs), json!({ "state": "missing", "reason": "no answer within 0.5 seconds" }));
     assert!(begun.elapsed() < Duration::from_secs(20), "{:?}", begun.elapsed());
-    assert_eq!(files(&directory), without);
+    assert!(!remarks.exists() && !shop.shown().contains("language model"));
     questions.recv_timeout(Duration::from_secs(1)).unwrap();
 
     let (endpoint, questions) = model(Some("One order had <b>no items</b>."));
@@ -113,25 +149,38 @@ fn a_report_is_the_same_with_a_model_without_one_and_with_one_that_hangs() {
         ("STOCKTIDE_NARRATIVE_MODEL", "small-1"),
         ("STOCKTIDE_NARRATIVE_KEY", "sk-hush"),
     ];
-    assert_eq!(report(&answers)["text"], "One order had ‹b›no items‹/b›.");
+    assert_eq!(shop.report(&answers)["text"], "One order had ‹b›no items‹/b›.");
     let kept = std::fs::read_to_string(&remarks).unwrap();
-    assert!(
-        kept.starts_with("Remarks of a language model (small-1) on the data quality of 2024-03-31.\n"),
-        "{kept}"
-    );
-    std::fs::rename(&remarks, place.path().join("aside")).unwrap();
-    assert_eq!(files(&directory), without, "no file of the report is another one");
-    std::fs::rename(place.path().join("aside"), &remarks).unwrap();
+    assert!(kept.starts_with(LABEL), "{kept}");
+    assert_eq!(shop.files(), without, "no file of the report is another one");
+    assert_asked(&questions);
+    assert_shown(&shop, &kept);
+
+    // The same report is not asked about twice.
+    assert_eq!(shop.report(&answers)["state"], "kept");
+    assert!(questions.try_recv().is_err());
+    shop.runtime.block_on(shop.stack.stop()).unwrap();
+}
+
+/// What the model was told.
+fn assert_asked(questions: &Receiver<String>) {
     let question = questions.recv_timeout(Duration::from_secs(1)).unwrap();
     assert!(question.starts_with("POST /v1/chat/completions HTTP/1.1\r\n"), "{question}");
     assert!(question.to_lowercase().contains("authorization: bearer sk-hush"), "{question}");
     assert!(question.contains("schema_violation") && question.contains("user_id: text(9)"), "{question}");
     assert!(!question.contains("Ann") && !question.contains("High Street"), "{question}");
+}
 
-    // The same report is not asked about twice.
-    assert_eq!(report(&answers)["state"], "kept");
-    assert!(questions.try_recv().is_err());
-    runtime.block_on(stack.stop()).unwrap();
+/// The remarks stand in the report that is shown, under the label that says whose they are, and below all figures; what
+/// somebody put into their file does not command the terminal.
+fn assert_shown(shop: &Shop, kept: &str) {
+    let shown = shop.shown();
+    let at = shown.find(kept.trim_end()).unwrap_or_else(|| panic!("{shown}"));
+    assert!(shown[..at].contains("schema_violation") && shown[at..].contains("\nFiles: "), "{shown}");
+    let file = shop.directory().join("narrative.txt");
+    std::fs::write(&file, format!("{kept}\x1b[2J")).unwrap();
+    assert!(shop.shown().contains("\u{fffd}[2J") && !shop.shown().contains('\x1b'));
+    std::fs::write(&file, kept).unwrap();
 }
 
 /// The files of a directory, by name.

@@ -28,11 +28,9 @@ fn check(fates: &Fates, sent: &[(Record, Coordinates)], expected: &[Fate]) {
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_online_order_beyond_stock_is_rejected_as_insufficient_stock_and_a_store_sale_goes_below_zero() {
-    let world = World::start(&[POLICY]).await;
-    world.stock_shelves().await;
-    // 100 apples, one order after the other: in one partition, mostly in one batch.
+/// Orders of several products, one after the other in one partition each, mostly in one batch; and what becomes of them with
+/// 100 apples and 50 loaves on the shelf.
+async fn send_more_than_there_is(world: &World) -> Vec<(Vec<(Record, Coordinates)>, Vec<Fate>)> {
     let cancelled = with(without(named(order(), "a"), "items"), "type", "cancelled");
     let apples = [
         named(of(order(), "apple", 60), "a"),
@@ -43,8 +41,8 @@ async fn an_online_order_beyond_stock_is_rejected_as_insufficient_stock_and_a_st
         of(order(), "apple", 61),
         of(order(), "apple", 50),
     ];
-    let apples = send(&world, ORDERS, "apples", &apples).await;
-    // 50 loaves; an order's lines on one product count together.
+    let apples = send(world, ORDERS, "apples", &apples).await;
+    // An order's lines on one product count together.
     let lines = |a: i64, b: i64| {
         with(
             order(),
@@ -53,43 +51,58 @@ async fn an_online_order_beyond_stock_is_rejected_as_insufficient_stock_and_a_st
             {"product_id": "bread", "quantity": b}]),
         )
     };
-    let bread = send(&world, ORDERS, "bread", &[lines(30, 21), of(order(), "bread", 50)]).await;
+    let bread = send(world, ORDERS, "bread", &[lines(30, 21), of(order(), "bread", 50)]).await;
     // Services have no stock, and so no end.
-    let postage = send(&world, ORDERS, "postage", &[of(order(), "postage", 1_000)]).await;
+    let postage = send(world, ORDERS, "postage", &[of(order(), "postage", 1_000)]).await;
     let nothing_there =
-        send(&world, ORDERS, "shop", &[with(of(order(), "bread", 1), "location_id", "shop")]).await;
-    let in_store = send(&world, "store_sales", "till", &[of(sale(), "apple", 3)]).await;
+        send(world, ORDERS, "shop", &[with(of(order(), "bread", 1), "location_id", "shop")]).await;
+    let in_store = send(world, "store_sales", "till", &[of(sale(), "apple", 3)]).await;
+    vec![
+        (apples, vec![Applied, SHORT, Applied, SHORT, Applied, SHORT, Applied]),
+        (bread, vec![SHORT, Applied]),
+        (postage, vec![Applied]),
+        (nothing_there, vec![SHORT]),
+        (in_store, vec![Applied]),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_online_order_beyond_stock_is_rejected_as_insufficient_stock_and_a_store_sale_goes_below_zero() {
+    let world = World::start(&[POLICY]).await;
+    world.stock_shelves().await;
+    let sent = send_more_than_there_is(&world).await;
     world.process().await;
 
     let fates = Fates::read(&world).await;
-    check(&fates, &apples, &[Applied, SHORT, Applied, SHORT, Applied, SHORT, Applied]);
-    check(&fates, &bread, &[SHORT, Applied]);
-    check(&fates, &postage, &[Applied]);
-    check(&fates, &nothing_there, &[SHORT]);
-    check(&fates, &in_store, &[Applied]);
-    let detail = &fates.logged[&apples[1].1][0].detail;
+    sent.iter().for_each(|(sent, expected)| check(&fates, sent, expected));
+    let [apples, bread, .., in_store] = &sent[..] else { panic!("five sorts were sent") };
+    let detail = &fates.logged[&apples.0[1].1][0].detail;
     assert_eq!(detail.as_deref(), Some("apple at online: 50 wanted, 40 there"));
     let stock = world.stock().await;
     assert_eq!((stock["apple@online"].0, stock["bread@online"].0, stock["apple@shop"]), (10, 0, (-3, 1)));
     let status = |at: &Coordinates| fates.updates_of(at)[0]["stock_status"].clone();
-    assert_eq!((status(&bread[1].1), status(&in_store[0].1)), (json!("out"), json!("oversold")));
+    assert_eq!((status(&bread.0[1].1), status(&in_store.0[0].1)), (json!("out"), json!("oversold")));
 
-    // A delivery makes room, in the next batch; a store sale from the same stock takes it away again.
-    let delivered = send(&world, "supplier_restocks", "r", &[of(restock(), "bread", 5)]).await;
+    make_room_and_take_it(&world).await;
+    world.verify().await;
+}
+
+/// A delivery makes room, in the next batch; a store sale from the same stock takes it away again.
+async fn make_room_and_take_it(world: &World) {
+    let delivered = send(world, "supplier_restocks", "r", &[of(restock(), "bread", 5)]).await;
     world.process().await;
-    let bought = send(&world, ORDERS, "bread", &[of(order(), "bread", 4)]).await;
+    let bought = send(world, ORDERS, "bread", &[of(order(), "bread", 4)]).await;
     world.process().await;
     let taken =
-        send(&world, "store_sales", "till", &[with(of(sale(), "bread", 9), "store_id", "online")]).await;
+        send(world, "store_sales", "till", &[with(of(sale(), "bread", 9), "store_id", "online")]).await;
     world.process().await;
-    let short = send(&world, ORDERS, "bread", &[of(order(), "bread", 1)]).await;
+    let short = send(world, ORDERS, "bread", &[of(order(), "bread", 1)]).await;
     world.process().await;
-    let fates = Fates::read(&world).await;
+    let fates = Fates::read(world).await;
     for (sent, fate) in [(delivered, Applied), (bought, Applied), (taken, Applied), (short, SHORT)] {
         check(&fates, &sent, &[fate]);
     }
     assert_eq!(world.stock().await["bread@online"].0, -8);
-    world.verify().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

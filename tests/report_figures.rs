@@ -264,10 +264,8 @@ async fn stock_of_a_past_day_follows_from_the_ledger_alone() {
     assert_eq!(again.data_quality.late_events.events, that_night.data_quality.late_events.events + 1);
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_odd_is_counted_by_source_and_reason() {
-    let world = World::start(&LONDON).await;
-    world.stock_shelves().await;
+/// Sound, repeated, wrong and broken records of this moment, and a cancellation; returns their day.
+async fn oddities(world: &World) -> NaiveDate {
     let began = stocktide_runtime::clock::now();
     let now = began.to_rfc3339();
     let today = BusinessDay::containing(began, London).date;
@@ -283,9 +281,7 @@ async fn what_is_odd_is_counted_by_source_and_reason() {
     }
     world.send("online_orders", &[(None, Some(b"{")), (None, Some(b"?"))]).await;
     world.send_json("store_sales", "x", sale("store_sales", "x", &now, ("pear", 1, "1"))).await;
-    let cancel =
-        json!({"event_id": Uuid::now_v7(), "type": "cancelled", "order_id": "a", "order_timestamp": now});
-    world.send_json("online_orders", "a", cancel).await;
+    world.send_json("online_orders", "a", cancellation("a", &now)).await;
     world.process().await;
     // All of it on one day, unless midnight came between.
     assert_eq!(
@@ -293,7 +289,18 @@ async fn what_is_odd_is_counted_by_source_and_reason() {
         today,
         "run it again: midnight came between"
     );
+    today
+}
 
+fn cancellation(order_id: &str, at: &str) -> Value {
+    json!({"event_id": Uuid::now_v7(), "type": "cancelled", "order_id": order_id, "order_timestamp": at})
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_odd_is_counted_by_source_and_reason() {
+    let world = World::start(&LONDON).await;
+    world.stock_shelves().await;
+    let today = oddities(&world).await;
     let found = figures(&world, today).await;
     let fates = |topic: &str, consumed, applied, duplicates, rejected| Fates {
         topic: topic.to_owned(),
@@ -334,4 +341,39 @@ async fn what_is_odd_is_counted_by_source_and_reason() {
             EXCEPT SELECT topic, partition, sum(applied), sum(duplicates), sum(rejected), sum(parked)
             FROM fates_by_day GROUP BY topic, partition) d";
     assert_eq!(world.number(differing).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cancellation_of_what_had_come_back_counts_in_the_report_the_ledger_and_the_rollups() {
+    let world = World::start(&LONDON).await;
+    world.stock_shelves().await;
+    let at = |hour: u32| format!("2025-03-30T{hour:02}:00:00Z");
+    world.send_json("online_orders", "a", sale("online_orders", "a", &at(9), ("apple", 2, "1.25"))).await;
+    let back = json!({"event_id": Uuid::now_v7(), "type": "returned", "order_id": "ra", "original_id": "a", "user_id": "u1",
+        "order_timestamp": at(10), "items": [{"product_id": "apple", "quantity": 2}]});
+    world.send_json("online_orders", "a", back).await;
+    // What was ordered in the same batch, and what the database has to be asked for.
+    world.send_json("online_orders", "a", cancellation("a", &at(11))).await;
+    world.send_json("online_orders", "b", sale("online_orders", "b", &at(9), ("bread", 1, "2.55"))).await;
+    world.process().await;
+    world.send_json("online_orders", "b", cancellation("b", &at(12))).await;
+    world.process().await;
+
+    let sales = figures(&world, date(SPRING)).await.sales;
+    for totals in [&sales.total, &sales.by_source[0].totals, &sales.by_location[0].totals] {
+        assert_eq!(
+            (totals.orders, totals.cancellations, totals.cancelled_units, totals.returns),
+            (2, 2, 1, 1)
+        );
+        let money = [totals.gross, totals.cancelled_value, totals.returned_value, totals.net];
+        assert_eq!(money.map(|amount| amount.to_string()), ["5.05", "2.55", "2.50", "0.00"]);
+    }
+    // Nothing moved by the one of no units, so there is nothing to tell of it.
+    assert_eq!(world.read("inventory_updates").len(), 4);
+    let rollup = "SELECT sum(cancelled_orders)::bigint FROM sales_by_month";
+    let headers = "SELECT count(*) FROM order_headers WHERE status = 'cancelled'";
+    let lines = "SELECT count(DISTINCT event_id) FROM orders WHERE kind = 'cancellation'";
+    for count in [rollup, headers, lines] {
+        assert_eq!(world.number(count).await, 2, "{count}");
+    }
 }

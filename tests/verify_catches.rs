@@ -225,6 +225,14 @@ async fn spoilt_rows(world: &World) {
         &report,
         &[("stock_balances", "apple@shop: ledger says -31, inventory says 7")],
     );
+    let day = "UPDATE fates_by_day SET rejected = rejected - 1
+        WHERE ctid = (SELECT ctid FROM fates_by_day WHERE topic = 'online_orders' AND rejected > 0 LIMIT 1)";
+    let report = spoilt(world, "day", day).await;
+    assert_caught(
+        "a day's count is changed",
+        &report,
+        &[("fates_by_day", "are said to be rejected, the days add up to")],
+    );
 }
 
 /// These stay spoilt, so each finds the ones before, too.

@@ -3,10 +3,11 @@
 //! `throughput`: a backlog of simulated events, `stocktide processor --until-caught-up`, and in the same run the floor: the
 //! very rows that the product wrote, COPYed in binary into the same tables with the same indexes, one connection, one
 //! transaction per batch, rows prepared beforehand. `latency`: an open loop, from sending to reading `inventory_updates`
-//! in read_committed.
+//! in read_committed. `reports`: the figures of a daily report over a ledger of many lines, beside the same queries in psql.
 
 mod floor;
 mod latency;
+mod reports;
 mod world;
 
 use std::process::ExitCode;
@@ -20,7 +21,8 @@ use world::World;
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
   cargo run --release -p stocktide-bench -- throughput
-  cargo run --release -p stocktide-bench -- latency --rate 2000 --seconds 60")]
+  cargo run --release -p stocktide-bench -- latency --rate 2000 --seconds 60
+  cargo run --release -p stocktide-bench -- reports --lines 20000000")]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -49,6 +51,15 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// A daily report's figures: seconds of the product, and of psql with the same queries under the same settings, in turn.
+    Reports {
+        /// Lines of orders in the ledger.
+        #[arg(long, default_value_t = 20_000_000)]
+        lines: u64,
+        /// How often both are measured.
+        #[arg(long, default_value_t = 3)]
+        repeats: u32,
+    },
 }
 
 #[tokio::main]
@@ -56,6 +67,7 @@ async fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Throughput { events, pairs, batch } => throughput(events, pairs, batch).await,
         Command::Latency { rate, seconds } => latency::measure(rate, seconds).await,
+        Command::Reports { lines, repeats } => reports::measure(lines, repeats).await,
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -25,6 +25,7 @@ use super::{connect, say};
 mod narrator;
 mod outcome;
 mod replay;
+mod report;
 mod source;
 
 /// How many of the products sold most are shown.
@@ -32,7 +33,8 @@ const TOP: i64 = 10;
 /// How many records of `inventory_updates` are shown.
 const UPDATES: u64 = 5;
 
-/// The tour: a private Kafka and PostgreSQL, a month of a real retailer's sales, the processor, the proof of its promises.
+/// The tour: a private Kafka and PostgreSQL, a month of a real retailer's sales, the processor, the proof of its promises, and
+/// a daily report.
 ///
 /// It needs nothing but Java and, the first time, Maven, and leaves nothing behind. The sales are those of December 2010 of the UCI
 /// data set Online Retail (Chen, D. (2015), doi 10.24432/C5BW33, CC BY 4.0), and come with the program.
@@ -40,7 +42,7 @@ const UPDATES: u64 = 5;
 #[command(after_help = "Examples:
   stocktide demo
   stocktide demo --input online-retail.csv        the whole data set: 541,909 rows
-  stocktide demo --keep                           and look around afterwards
+  stocktide demo --keep                           and look around afterwards; the report's files stay, too
   stocktide demo --json | jq .verify.ok
 
 Exit code 0 only when every promise holds. What configures other commands (files, variables) has no effect on it.")]
@@ -95,7 +97,7 @@ pub async fn run(args: DemoArgs, config: Config) -> anyhow::Result<ExitCode> {
     Ok(if outcome.ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Read → start → prepare → replay → prove → look → end. Dropped half-way, it takes the stack down with it.
+/// Read → start → prepare → replay → prove → look → report → end. Dropped half-way, it takes the stack down with it.
 async fn tour(args: &DemoArgs, config: Config, stop: &CancellationToken) -> anyhow::Result<Outcome> {
     let started = Instant::now();
     let mut narrator = Narrator::new(started);
@@ -109,6 +111,7 @@ async fn tour(args: &DemoArgs, config: Config, stop: &CancellationToken) -> anyh
     let total_sales = overview::total_sales(&pool).await?;
     let top_products = overview::top_sellers(&pool, TOP).await?;
     pool.close().await;
+    let report = report::make(&source, &config, stack.state_dir(), &narrator, stop).await?;
     let stack = end(stack, args.keep, &narrator).await?;
     Ok(Outcome {
         ok: verify.ok && delivered.is_complete(),
@@ -125,6 +128,7 @@ async fn tour(args: &DemoArgs, config: Config, stop: &CancellationToken) -> anyh
         inventory_updates,
         dlq,
         verify,
+        report,
         stack,
     })
 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use chrono::NaiveDate;
@@ -17,6 +18,9 @@ use super::table::table;
 use super::{Usage, connect, say};
 
 mod words;
+
+/// How long is waited for remarks that may not be there.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Show a daily report, or fetch its files.
 #[derive(Debug, clap::Args)]
@@ -113,9 +117,27 @@ async fn show(args: ShowArgs, config: &Config) -> anyhow::Result<ExitCode> {
             Document { report: REPORT.to_owned(), revision: report.revision, figures: report.figures };
         say(serde_json::to_string(&document)?)?;
     } else {
-        say(words::in_words(&report))?;
+        let is_last =
+            reports::latest(&pool, date).await?.is_some_and(|last| last.revision == report.revision);
+        // They are on the last revision only.
+        let remarks = if is_last { remarks(date, config).await } else { None };
+        say(words::in_words(&report, remarks.as_deref()))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// A language model's remarks on a report, if there are any, with the label that says whose they are. The report stands in
+/// the database: that the files are out of reach keeps nobody from reading it.
+async fn remarks(date: NaiveDate, config: &Config) -> Option<String> {
+    let options = StorageOptions { retries: 0, deadline: PATIENCE, ..StorageOptions::of_process() };
+    let found = match Storage::open(&config.reports.url, &options) {
+        Ok(storage) => storage.narrative(date).await,
+        Err(error) => Err(error),
+    };
+    found.unwrap_or_else(|error| {
+        tracing::warn!("whether there are remarks of a language model cannot be seen: {error}");
+        None
+    })
 }
 
 async fn fetch(args: FetchArgs, config: &Config) -> anyhow::Result<ExitCode> {

@@ -17,7 +17,10 @@ pub struct GcsServer {
 impl GcsServer {
     /// Starts it with these buckets; the first start on a machine builds it, which takes minutes.
     pub fn start(buckets: &[&str]) -> GcsServer {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../tests/support/gcs");
+        // The crates that use it lie at different depths.
+        let sources =
+            Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().map(|at| at.join("tests/support/gcs"));
+        let source = sources.into_iter().find(|source| source.join("main.go").is_file()).unwrap();
         let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("gcs-for-tests");
         let built =
             Command::new("go").current_dir(source).args(["build", "-o"]).arg(&program).arg(".").status();

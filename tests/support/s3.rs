@@ -1,5 +1,5 @@
 //! An S3 server in this process: s3s-fs behind real HTTP, with signatures checked, on a thread of its own. It can be told
-//! to fail or to hang, so that a store that goes away in the middle of an upload can be tried.
+//! to fail, to hang, to be slow or to take credentials for expired, so that troubles in the middle of an upload can be tried.
 #![allow(dead_code)] // each test binary uses a part of it
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -40,6 +40,11 @@ struct Weather {
 const FINE: usize = 0;
 const FAILING: usize = 1;
 const HANGING: usize = 2;
+const SLOW: usize = 3;
+const EXPIRED: usize = 4;
+
+/// How long a slow server takes for an upload.
+const LAG: Duration = Duration::from_millis(300);
 
 struct Gate {
     weather: Arc<Weather>,
@@ -66,10 +71,15 @@ impl S3Access for Gate {
         if mode == FINE || self.weather.after.fetch_update(Ordering::SeqCst, Ordering::SeqCst, step).is_ok() {
             return Ok(());
         }
-        if mode == HANGING {
-            std::future::pending::<()>().await;
+        match mode {
+            HANGING => std::future::pending().await,
+            SLOW => {
+                tokio::time::sleep(LAG).await;
+                Ok(())
+            }
+            EXPIRED => Err(s3_error!(ExpiredToken, "The provided token has expired.")),
+            _ => Err(s3_error!(SlowDown, "Please reduce your request rate.")),
         }
-        Err(s3_error!(SlowDown, "Please reduce your request rate."))
     }
 }
 
@@ -139,6 +149,16 @@ impl S3Server {
     /// After so many further uploads, none is answered any more.
     pub fn hang_after(&self, uploads: usize) {
         self.set(HANGING, uploads);
+    }
+
+    /// Every further upload takes [`LAG`].
+    pub fn slow_down(&self) {
+        self.set(SLOW, 0);
+    }
+
+    /// After so many further uploads, the credentials have expired.
+    pub fn expire_after(&self, uploads: usize) {
+        self.set(EXPIRED, uploads);
     }
 
     /// All is well again.

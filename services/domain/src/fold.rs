@@ -323,8 +323,17 @@ impl<'a> Fold<'a> {
 
     fn cancel(&mut self, at: At<'a>, order_id: &'a str) -> Step {
         let order = self.open_order(at.source, order_id)?;
-        let (lines, user_id) = (self.not_returned((at.source, order_id), order), order.user_id);
+        let (mut lines, user_id) = (self.not_returned((at.source, order_id), order), order.user_id);
         let value = total(&lines)?;
+        if lines.is_empty() {
+            // All of it had come back. It was cancelled all the same, and the ledger says on which day: what counts
+            // cancellations counts lines. Of no units, this one moves no stock.
+            lines.extend(order.lines.first().map(|line| SoldLine {
+                quantity: 0,
+                moved_stock: false,
+                ..*line
+            }));
+        }
         self.set_status((at.source, order_id), OrderStatus::Cancelled);
         self.write_lines(
             at,

@@ -160,6 +160,27 @@ pub fn asyncapi() -> Value {
             dead_letters(),
         ),
     ];
+    let (channels, operations, messages) = parts(topics);
+    json!({
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "Stocktide",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Real-time inventory from Kafka. One event a record, JSON in UTF-8. Actions are as seen from Stocktide.",
+            "license": { "name": "Apache-2.0" },
+        },
+        "defaultContentType": "application/json",
+        "channels": channels,
+        "operations": operations,
+        "components": { "messages": messages },
+    })
+}
+
+/// A topic: its name, what is done with it, what it holds, and its message.
+type Topic = (&'static str, &'static str, &'static str, Value);
+
+/// Channels, operations and messages.
+fn parts(topics: impl IntoIterator<Item = Topic>) -> (Value, Value, Value) {
     let (mut channels, mut operations, mut messages) = (json!({}), json!({}), json!({}));
     for (topic, action, description, message) in topics {
         channels[topic] = json!({
@@ -174,19 +195,7 @@ pub fn asyncapi() -> Value {
         });
         messages[topic] = message;
     }
-    json!({
-        "asyncapi": "3.0.0",
-        "info": {
-            "title": "Stocktide",
-            "version": env!("CARGO_PKG_VERSION"),
-            "description": "Real-time inventory from Kafka. One event a record, JSON in UTF-8. Actions are as seen from Stocktide.",
-            "license": { "name": "Apache-2.0" },
-        },
-        "defaultContentType": "application/json",
-        "channels": channels,
-        "operations": operations,
-        "components": { "messages": messages },
-    })
+    (channels, operations, messages)
 }
 
 fn message(topic: &str, key: &str) -> Value {

@@ -5,11 +5,14 @@ mod narrative;
 mod reconcile;
 mod retention;
 
-pub use daily_report::DailyReport;
-pub use reconcile::Reconcile;
-pub use retention::Retention;
-
+use crate::job::OneTask;
 use crate::rails::Registry;
+
+pub use daily_report::DailyReport;
+
+/// The name of the job whose answer is shown as metrics, and of its task.
+pub(crate) const RECONCILE: &str = "reconcile";
+pub(crate) const VERIFY: &str = "verify";
 
 /// All built-in jobs.
 ///
@@ -18,6 +21,6 @@ use crate::rails::Registry;
 pub fn registry() -> anyhow::Result<Registry> {
     Registry::default()
         .with("daily_report", DailyReport)?
-        .with("reconcile", Reconcile)?
-        .with("retention", Retention)
+        .with(RECONCILE, OneTask::new(VERIFY, |context| Box::pin(reconcile::verify(context))))?
+        .with("retention", OneTask::new("event_log", |context| Box::pin(retention::event_log(context))))
 }

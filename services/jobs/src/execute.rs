@@ -200,11 +200,15 @@ impl Execution<'_> {
                     failures += 1;
                     let text = in_one_line(&error);
                     self.rails.metrics.task_failures.with_label_values(&[self.run.job.as_str(), name]).inc();
-                    let write = || jobs::fail_task(pool, run_id, claim, name, &text);
+                    let answer = match &error {
+                        TaskError::Verdict { output, .. } => Some(output),
+                        TaskError::Again(_) | TaskError::ForGood(_) => None,
+                    };
+                    let write = || jobs::fail_task(pool, run_id, claim, name, &text, answer);
                     if !patiently(self.lost, write).await? {
                         return is(Outcome::Lost);
                     }
-                    if matches!(error, TaskError::ForGood(_)) || failures > self.entry.retries {
+                    if !matches!(error, TaskError::Again(_)) || failures > self.entry.retries {
                         return is(Outcome::Failed(format!("task {name}: {text}")));
                     }
                     let pause = self.entry.pause(failures);

@@ -28,7 +28,7 @@ pub struct Task {
 /// A job. Its tasks must be idempotent: a task whose worker was killed is executed again.
 pub trait Job: Send + Sync {
     /// Its tasks.
-    fn tasks(&self) -> &'static [Task];
+    fn tasks(&self) -> &[Task];
 
     /// Executes one of them.
     fn run_task<'a>(
@@ -36,6 +36,35 @@ pub trait Job: Send + Sync {
         context: &'a TaskContext,
         task: &'a str,
     ) -> BoxFuture<'a, Result<TaskOutput, TaskError>>;
+}
+
+/// A job that is a single task.
+pub struct OneTask {
+    task: [Task; 1],
+    work: Work,
+}
+
+type Work = for<'a> fn(&'a TaskContext) -> BoxFuture<'a, Result<TaskOutput, TaskError>>;
+
+impl OneTask {
+    /// A job that does this, under the task's name.
+    pub fn new(task: &'static str, work: Work) -> OneTask {
+        OneTask { task: [Task { name: task, after: &[] }], work }
+    }
+}
+
+impl Job for OneTask {
+    fn tasks(&self) -> &[Task] {
+        &self.task
+    }
+
+    fn run_task<'a>(
+        &'a self,
+        context: &'a TaskContext,
+        _task: &'a str,
+    ) -> BoxFuture<'a, Result<TaskOutput, TaskError>> {
+        (self.work)(context)
+    }
 }
 
 /// What a task may use.
@@ -102,6 +131,14 @@ pub enum TaskError {
     /// It will not.
     #[error("{0:#}")]
     ForGood(anyhow::Error),
+    /// It was done, and the answer is no: it will be so again until somebody mends what it is about.
+    #[error("{says:#}")]
+    Verdict {
+        /// The answer in one line.
+        says: anyhow::Error,
+        /// The whole of it, kept with the task.
+        output: Value,
+    },
 }
 
 impl TaskError {

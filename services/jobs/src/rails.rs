@@ -115,7 +115,11 @@ impl Rails {
 /// not know to be open yet (sqlx 4385), and the next one to get the connection would work inside it.
 pub(crate) async fn pool(url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
     // That there is no transaction to roll back is no news.
-    let options = PgConnectOptions::from_str(url)?.options([("client_min_messages", "error")]);
+    let options = PgConnectOptions::from_str(url)?.options([
+        ("client_min_messages", "error"),
+        // What a killed worker was waiting for ends with it, and does not lock its run or read on for nobody.
+        ("client_connection_check_interval", "1s"),
+    ]);
     PgPoolOptions::new()
         .max_connections(connections)
         .acquire_timeout(Duration::from_secs(15))

@@ -10,6 +10,8 @@ use stocktide_runtime::clock;
 use stocktide_store::jobs::{self, Recovered};
 use tokio_util::sync::CancellationToken;
 
+use crate::built_in;
+use crate::metrics::Standing;
 use crate::rails::{self, Rails};
 use crate::worker;
 
@@ -84,6 +86,18 @@ pub async fn tick(rails: &Rails, now: DateTime<Utc>) -> Result<Ticked, sqlx::Err
         tracing::error!(run_id, "the run lost too many workers: it failed");
     }
     rails.metrics.takeovers.with_label_values(&[] as &[&str]).inc_by(taken_over.len() as u64);
-    rails.metrics.show(&rails.schedule, &jobs::counts(&rails.pool).await?);
+    rails.metrics.show(&rails.schedule, &standing(rails).await?);
     Ok(ticked)
+}
+
+/// How the jobs stand, by the tables.
+async fn standing(rails: &Rails) -> Result<Standing, sqlx::Error> {
+    let builds_reconcile =
+        rails.schedule.entries().iter().filter(|entry| entry.builds == built_in::RECONCILE);
+    let reconciling: Vec<&str> = builds_reconcile.map(|entry| entry.name.as_str()).collect();
+    Ok(Standing {
+        counts: jobs::counts(&rails.pool).await?,
+        ended: jobs::last_ended(&rails.pool).await?,
+        reconciled: jobs::last_output(&rails.pool, &reconciling, built_in::VERIFY).await?,
+    })
 }

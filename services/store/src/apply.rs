@@ -122,9 +122,8 @@ impl Writer {
             }
             Err(_) => {}
         }
-        if applied.is_err() && !self.client.is_closed() {
-            // Its own failure shows at the next attempt.
-            let _ = self.client.batch_execute("ROLLBACK").await;
+        if applied.is_err() {
+            self.roll_back().await;
         }
         applied
     }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use stocktide_domain::interval::BusinessDay;
 
 pub use claims::{Claim, Force, claim, claim_day, finish, heartbeat, release};
-pub use history::{Counted, Filter, between, counts, latest, run, runs, tasks};
+pub use history::{Counted, Filter, between, counts, last_ended, last_output, latest, run, runs, tasks};
 pub use queue::{Announcement, QUEUE, Recovered, is_prepared, prepare, recover, sweep, timezone};
 pub use schedule::{Due, schedule};
 pub use tasks::{begin_task, fail_task, forget_tasks, succeed_task};

@@ -25,23 +25,8 @@ pub(crate) struct Paid<'a> {
     pub(crate) offset: i64,
 }
 
-/// Writes the ledger and brings `payments` up to date. Where another transaction has taken a payment_id for another order
-/// meanwhile, everything is to be run again.
-pub(crate) async fn write(
-    writer: &Writer,
-    paid: &[Paid<'_>],
-    processed_at: DateTime<Utc>,
-) -> Result<(), StoreError> {
-    if paid.is_empty() {
-        return Ok(());
-    }
-    let Writer { client, sql, .. } = writer;
-    let rows = ledger(paid, processed_at)?;
-    try_join(rows.send(client, &sql.copy_payment_events), upsert(writer, paid)).await?;
-    Ok(())
-}
-
-fn ledger(paid: &[Paid<'_>], processed_at: DateTime<Utc>) -> Result<CopyRows, StoreError> {
+/// The rows of the ledger.
+pub(crate) fn ledger(paid: &[Paid<'_>], processed_at: DateTime<Utc>) -> Result<CopyRows, StoreError> {
     let mut rows = CopyRows::with_capacity(paid.len() * 200);
     for Paid { payment, paid_at, event_id, amount_mismatch, partition, offset } in paid {
         rows.row(12)
@@ -61,7 +46,12 @@ fn ledger(paid: &[Paid<'_>], processed_at: DateTime<Utc>) -> Result<CopyRows, St
     Ok(rows)
 }
 
-async fn upsert(writer: &Writer, paid: &[Paid<'_>]) -> Result<(), StoreError> {
+/// Brings `payments` up to date. Where another transaction has taken a payment_id for another order meanwhile, everything is
+/// to be run again.
+pub(crate) async fn upsert(writer: &Writer, paid: &[Paid<'_>]) -> Result<(), StoreError> {
+    if paid.is_empty() {
+        return Ok(());
+    }
     let Writer { client, sql, .. } = writer;
     let key = |p: &Paid<'_>| (p.paid_at, p.payment.status, p.event_id);
     let newest = newest(paid.iter().map(|p| (p.payment.payment_id.as_str(), key(p))));
@@ -104,7 +94,7 @@ pub(crate) fn payment_ids(decoded: &[Record]) -> Vec<&str> {
 
 impl Written<'_> {
     /// The payments of the batch that are applied.
-    pub(crate) async fn write_payments(&self, writer: &Writer) -> Result<(), StoreError> {
+    pub(crate) fn paid(&self) -> Result<Vec<Paid<'_>>, StoreError> {
         let mut paid = Vec::with_capacity(self.settled.payments.len());
         for row in &self.settled.payments {
             let (event, at) = (self.event(row.record)?, self.coordinates(row.record)?);
@@ -117,7 +107,7 @@ impl Written<'_> {
                 offset: at.offset,
             });
         }
-        write(writer, &paid, self.processed_at).await
+        Ok(paid)
     }
 
     /// The payments of the batch that wait.

@@ -11,6 +11,7 @@ use crate::apply::{Batch, Headers};
 use crate::copy::CopyRows;
 use crate::error::StoreError;
 use crate::numeric::Numeric;
+use crate::payments;
 use crate::writer::Writer;
 
 /// A batch and what it settled to.
@@ -29,17 +30,21 @@ impl<'a> Written<'a> {
     pub(crate) async fn write_facts(&self, writer: &Writer) -> Result<Vec<After>, StoreError> {
         let Writer { client, sql, .. } = writer;
         let (log, applied, headers) = (self.log()?, self.applied()?, self.headers()?);
-        let facts = try_join4(
+        let (paid, parked) = (self.paid()?, self.parked(writer)?);
+        // What may fail comes after the COPYs that do not: a COPY that begins in a failed transaction puts the connection out
+        // of step (see `Writer::roll_back`).
+        let ledger = payments::ledger(&paid, self.processed_at)?;
+        let copies = try_join4(
             log.send(client, &sql.copy_log),
+            ledger.send(client, &sql.copy_payment_events),
+            parked.send(client, &sql.copy_parked),
             applied.send(client, &sql.copy_applied),
-            headers.send(client, &sql.copy_headers),
-            self.set_statuses(writer),
         );
+        let facts =
+            try_join(copies, try_join(headers.send(client, &sql.copy_headers), self.set_statuses(writer)));
         let rollups = try_join(self.add_months(writer), self.add_users(writer));
-        let parked = self.parked(writer)?;
-        let payments = try_join(self.write_payments(writer), parked.send(client, &sql.copy_parked));
-        let (_, (_, (_, finals))) =
-            try_join(facts, try_join(rollups, try_join(payments, self.add_stock(writer)))).await?;
+        let stock = try_join(payments::upsert(writer, &paid), self.add_stock(writer));
+        let (_, (_, ((), finals))) = try_join(facts, try_join(rollups, stock)).await?;
         Ok(finals)
     }
 

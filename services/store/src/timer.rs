@@ -85,12 +85,11 @@ impl Writer {
             Ok(_) if self.warned.swap(false, Ordering::SeqCst) => {
                 Err(StoreError::Doubtful("see the log for its text".to_owned()))
             }
-            Err(_) if !self.client.is_closed() => {
-                // Its own failure shows at the next attempt.
-                let _ = self.client.batch_execute("ROLLBACK").await;
+            Err(_) => {
+                self.roll_back().await;
                 ticked
             }
-            _ => ticked,
+            Ok(_) => ticked,
         }
     }
 
@@ -104,11 +103,11 @@ impl Writer {
         let ((), last_processed_at, due) = try_join3(begin, self.fence(tick.stands), self.due(tick)).await?;
         let processed_at = last_processed_at.map_or(tick.now, |last| last.max(tick.now));
         let settled = Settled::of(&due, tick.stands);
-        ticked.more = due.len() as i64 >= MOST;
         if settled.joined.is_empty() && settled.refused.is_empty() {
             self.client.batch_execute("ROLLBACK").await?;
             return Ok(ticked);
         }
+        ticked.more = due.len() as i64 >= MOST;
         let outputs = settled.write(self, processed_at).await?;
         self.client.batch_execute("COMMIT").await?;
         for (partition, [joined, rejected]) in settled.by_partition() {
@@ -333,9 +332,11 @@ impl<'d> Settled<'d> {
             offset: due.offset,
         };
         let paid: Vec<Paid<'_>> = self.joined.iter().map(paid).collect();
+        let ledger = payments::ledger(&paid, processed_at)?;
+        ledger.send(&writer.client, &writer.sql.copy_payment_events).await?;
         try_join3(
             self.free_events(writer),
-            payments::write(writer, &paid, processed_at),
+            payments::upsert(writer, &paid),
             self.log_joined(writer, processed_at),
         )
         .await?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stocktide_domain::Catalogue;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
+use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage, Statement};
 
 use crate::error::StoreError;
 use crate::reads;
@@ -36,6 +36,8 @@ pub struct Writer {
     pub(crate) warned: Arc<AtomicBool>,
     /// Batches for which placed orders are looked up beforehand: grows when a COPY ran into a known order.
     pub(crate) look_up_orders: u32,
+    /// Whether answers no longer belong to the questions.
+    out_of_step: bool,
 }
 
 macro_rules! statements {
@@ -241,12 +243,30 @@ impl Writer {
         reads::check_installation(&client, &options).await?;
         let sql = Statements::prepare(&client).await?;
         let catalogue = reads::catalogue(&client).await?;
-        Ok(Writer { client, sql, catalogue, options, warned, look_up_orders: 0 })
+        Ok(Writer { client, sql, catalogue, options, warned, look_up_orders: 0, out_of_step: false })
     }
 
-    /// Whether the connection is gone.
+    /// Whether the connection is gone, or good for nothing any more.
     pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.out_of_step
+    }
+
+    /// Ends a transaction that has failed, and finds out whether the connection can be used further. A COPY that begins in a
+    /// failed transaction is ended twice by the client (tokio-postgres 0.7: a Sync with its Execute, and one more with the
+    /// CopyFail), and the server answers both: from then on every answer would be taken for the next question's.
+    pub(crate) async fn roll_back(&mut self) {
+        if self.is_closed() {
+            return;
+        }
+        // Its own failure shows in the answer to the next question.
+        let _ = self.client.batch_execute("ROLLBACK").await;
+        let number = uuid::Uuid::new_v4().as_u128() as u32;
+        let answer = self.client.simple_query(&format!("SELECT {number}")).await.unwrap_or_default();
+        let is_number = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0) == Some(number.to_string().as_str()),
+            _ => false,
+        };
+        self.out_of_step = !answer.iter().any(is_number);
     }
 }
 

@@ -181,7 +181,10 @@ async fn apply_all(writer: &mut Writer, records: &[(Source, i32, Event)], sizes:
         let batch = Batch { raw: &raw, decoded: &decoded, spans: &spans, now };
         outputs.extend(match writer.apply(batch).await {
             // A known order was met where none was expected: the rerun looks them up.
-            Err(stocktide_store::StoreError::Contended(_)) => writer.apply(batch).await.unwrap().outputs,
+            Err(stocktide_store::StoreError::Contended(_)) => {
+                assert!(!writer.is_closed(), "the connection stays in step");
+                writer.apply(batch).await.unwrap().outputs
+            }
             other => other.unwrap().outputs,
         });
         positions.extend(spans.iter().map(|(p, s)| (*p, s.next)));

@@ -133,7 +133,7 @@ fn whoever_lost_a_run_can_write_nothing_more() {
         assert!(!jobs::heartbeat(&pool, run_id, first.claim).await.unwrap());
         assert_eq!(jobs::begin_task(&pool, run_id, first.claim, "files").await.unwrap(), None);
         assert!(!jobs::succeed_task(&pool, run_id, first.claim, "collect", None, &json!(1)).await.unwrap());
-        assert!(!jobs::fail_task(&pool, run_id, first.claim, "collect", "late").await.unwrap());
+        assert!(!jobs::fail_task(&pool, run_id, first.claim, "collect", "late", None).await.unwrap());
         assert!(!jobs::forget_tasks(&pool, run_id, first.claim).await.unwrap());
         assert!(!jobs::release(&pool, run_id, first.claim).await.unwrap());
         assert_eq!(jobs::finish(&pool, run_id, first.claim, None).await.unwrap(), None);

@@ -90,6 +90,7 @@ impl Snapshot {
         self.lines(facts).await?;
         self.headers(facts).await.context("order_headers")?;
         self.stock(facts).await.context("inventory")?;
+        self.days(facts).await.context("fates_by_day")?;
         self.months(facts).await.context("sales_by_month")?;
         self.users(facts).await.context("user_stats")?;
         self.payments(facts).await?;
@@ -183,6 +184,19 @@ impl Snapshot {
                 version: row.try_get(3)?,
                 opening: row.try_get(4)?,
             });
+        }
+        Ok(())
+    }
+
+    async fn days(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql =
+            "SELECT topic, partition, sum(applied)::bigint, sum(duplicates)::bigint, sum(rejected)::bigint,
+                          sum(parked)::bigint
+                   FROM fates_by_day GROUP BY topic, partition";
+        for row in sqlx::query(sql).fetch_all(&mut self.connection).await? {
+            let fates = [row.try_get(2)?, row.try_get(3)?, row.try_get(4)?, row.try_get(5)?];
+            let slot = facts.slot(row.try_get(0)?, row.try_get(1)?);
+            facts.days.insert(slot, fates);
         }
         Ok(())
     }

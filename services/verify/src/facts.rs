@@ -41,6 +41,8 @@ pub struct Facts {
     pub orders: FxHashMap<(Source, Name), u32>,
     /// `inventory`
     pub stock: Vec<StockRow>,
+    /// `fates_by_day`, summed over the days: applied, duplicates, rejected, parked.
+    pub days: FxHashMap<Slot, [i64; 4]>,
     /// `sales_by_month`; the key is the first day of the month.
     pub months: FxHashMap<(NaiveDate, Slot), Month>,
     /// `user_stats`
@@ -71,6 +73,7 @@ impl Facts {
             headers: Vec::new(),
             orders: FxHashMap::default(),
             stock: Vec::new(),
+            days: FxHashMap::default(),
             months: FxHashMap::default(),
             users: FxHashMap::default(),
             payment_events: Vec::new(),

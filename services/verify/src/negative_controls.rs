@@ -27,6 +27,7 @@ fn a_sound_world_holds_and_everything_in_it_is_looked_at() {
             ("fates_balance", 4, 0),
             ("one_fate_per_record", 18, 0),
             ("log_bytes", 15, 0),
+            ("fates_by_day", 4, 0),
             ("applied_once", 12, 0),
             ("events_match_lines", 8, 0),
             ("order_headers", 3, 0),
@@ -250,10 +251,13 @@ fn a_record_without_a_fate_is_named() {
     );
     spoilt(
         |world| world.progress("store_sales").duplicates += 1,
-        &[(
-            "fates_balance",
-            "store_sales-0: 2 records, 3 fates (1 applied, 1 duplicate, 1 rejected, 0 parked)",
-        )],
+        &[
+            (
+                "fates_balance",
+                "store_sales-0: 2 records, 3 fates (1 applied, 1 duplicate, 1 rejected, 0 parked)",
+            ),
+            ("fates_by_day", "store_sales-0: 1 are said to be duplicate, the days add up to 0"),
+        ],
     );
 }
 
@@ -267,6 +271,9 @@ fn a_record_that_was_applied_twice_is_named() {
             world.facts.log.push(row);
             let progress = world.progress("online_orders");
             (progress.applied, progress.duplicates) = (progress.applied + 1, progress.duplicates - 1);
+            let slot = world.facts.find_slot("online_orders", 0).unwrap();
+            let day = world.facts.days.get_mut(&slot).unwrap();
+            (day[0], day[1]) = (day[0] + 1, day[1] - 1);
         },
         &[
             (
@@ -426,19 +433,51 @@ fn a_record_that_was_rejected_before_is_judged_by_its_last_rejection() {
 }
 
 #[test]
-fn a_cancellation_that_leaves_no_line_is_counted_from_its_event() {
+fn a_cancellation_of_what_has_come_back_is_a_line_of_no_units() {
     let mut world = World::sound();
-    world.add_cancellation_without_lines();
+    world.add_cancellation_of_nothing();
     world.facts.sort();
     let report = world.report();
     assert!(report.ok, "{report:?}");
     spoilt(
         |world| {
-            world.add_cancellation_without_lines();
+            world.add_cancellation_of_nothing();
             let user = world.facts.names.find("u2").unwrap();
             world.facts.users.get_mut(&user).unwrap().cancelled_orders = 0;
         },
         &[("user_stats", "user u2: cancelled_orders: ledger says 1, rollup says 0")],
+    );
+    spoilt(
+        |world| {
+            world.add_cancellation_of_nothing();
+            world.facts.lines.retain(|line| line.event != event_id(23));
+        },
+        &[
+            ("events_match_lines", "C (online_orders-0@9): cancels, yet has no line"),
+            ("rollups_by_month", "2011-04 online_orders-0: cancelled_orders: ledger says 0, rollup says 1"),
+            ("user_stats", "user u2: cancelled_orders: ledger says 0, rollup says 1"),
+        ],
+    );
+}
+
+#[test]
+fn a_days_fates_that_are_not_those_of_the_progress_are_named() {
+    spoilt(
+        |world| {
+            let slot = world.facts.find_slot("online_orders", 0).unwrap();
+            world.facts.days.get_mut(&slot).unwrap()[1] += 1;
+        },
+        &[("fates_by_day", "online_orders-0: 1 are said to be duplicate, the days add up to 2")],
+    );
+    spoilt(
+        |world| world.facts.days.clear(),
+        &[(
+            "fates_by_day",
+            "online_orders-0: 5 are said to be applied, the days add up to 0 | \
+             payments-0: 3 are said to be applied, the days add up to 0 | \
+             store_sales-0: 1 are said to be applied, the days add up to 0 | \
+             supplier_restocks-0: 2 are said to be applied, the days add up to 0",
+        )],
     );
 }
 
@@ -461,12 +500,12 @@ fn updates_that_aged_out_are_not_missed_and_those_after_them_are() {
     world.low.insert("inventory_updates", 3);
     world.topics.get_mut("inventory_updates").unwrap().retain(|record| record.offset >= 3);
     assert_eq!(
-        world.report().checks[17].differing,
+        world.report().checks[18].differing,
         3,
         "the topic keeps everything, so somebody took them away"
     );
     world.aged_before = Some(PROCESSED_AT - 1);
-    assert_eq!(world.report().checks[17].differing, 3, "they were too young to age out");
+    assert_eq!(world.report().checks[18].differing, 3, "they were too young to age out");
     world.aged_before = Some(i64::MAX);
     let report = world.report();
     assert!(report.ok, "{report:?}");
@@ -478,7 +517,7 @@ fn updates_that_aged_out_are_not_missed_and_those_after_them_are() {
         line.processed_at += 1;
     }
     let report = world.report();
-    assert_eq!(report.checks[17].examples.len(), 1, "{report:?}");
+    assert_eq!(report.checks[18].examples.len(), 1, "{report:?}");
 }
 
 #[test]
@@ -519,6 +558,7 @@ fn a_payment_that_is_lost_is_named() {
                 "payments-0@6: has no fate: it is not in the log, \
                  and event 01890a5d-ac96-774b-bcce-000000000023 is not applied",
             ),
+            ("fates_by_day", "payments-0: 0 are said to be parked, the days add up to 1"),
         ],
     );
 }
@@ -548,6 +588,7 @@ fn a_payment_that_is_joined_twice_is_named() {
                 "payments-0@3: waits, and is in the log, too | payments-0@3: is in the log, but not in its topic",
             ),
             ("log_bytes", "payments-0@3: waits with another value than the topic has"),
+            ("fates_by_day", "payments-0: 2 are said to be applied, the days add up to 3"),
             (
                 "applied_once",
                 "event 01890a5d-ac96-774b-bcce-000000000021: applied twice, by payments-0@3 and payments-0@3",
@@ -584,11 +625,20 @@ fn an_orphan_that_is_not_in_dlq_or_has_a_wrong_number_is_named() {
 fn a_wrong_count_of_what_waits_is_named() {
     spoilt(
         |world| world.progress("payments").parked = 2,
-        &[("fates_balance", "payments-0: 7 records, 8 fates (3 applied, 2 duplicate, 1 rejected, 2 parked)")],
+        &[
+            (
+                "fates_balance",
+                "payments-0: 7 records, 8 fates (3 applied, 2 duplicate, 1 rejected, 2 parked)",
+            ),
+            ("fates_by_day", "payments-0: 2 are said to be parked, the days add up to 1"),
+        ],
     );
     spoilt(
         |world| (world.progress("payments").parked, world.progress("payments").duplicates) = (0, 3),
-        &[("fates_balance", "payments-0: 0 are said to be parked, 1 wait")],
+        &[
+            ("fates_balance", "payments-0: 0 are said to be parked, 1 wait"),
+            ("fates_by_day", "payments-0: 3 are said to be duplicate, the days add up to 2"),
+        ],
     );
 }
 

@@ -36,6 +36,19 @@ impl ReconcileMetrics {
         })
     }
 
+    /// Shows what a verification said, wherever it was made: its report as it was serialised.
+    pub fn show_kept(&self, report: &serde_json::Value) {
+        for check in report["checks"].as_array().into_iter().flatten() {
+            let (Some(name), Some(checked), Some(differing)) =
+                (check["name"].as_str(), check["checked"].as_i64(), check["differing"].as_i64())
+            else {
+                continue;
+            };
+            self.checked.with_label_values(&[name]).set(checked);
+            self.differing.with_label_values(&[name]).set(differing);
+        }
+    }
+
     /// Shows what a verification said.
     pub fn show(&self, report: &Report) {
         // A check that is no longer made is not shown for ever.
@@ -90,9 +103,18 @@ mod tests {
         check.expect(true, String::new);
         check.differs(|| "22423@online".to_owned());
         metrics.show(&Report::new(vec![check], Vec::new()));
-        let text = shown(&registry);
-        assert!(text.contains("stocktide_reconcile_checked{check=stock_balances} 2"), "{text}");
-        assert!(text.contains("stocktide_reconcile_differing{check=stock_balances} 1"), "{text}");
+        for kept in [false, true] {
+            if kept {
+                // By another process, and read back.
+                let mut check = Check::new("stock_balances", "it holds");
+                (check.checked, check.differing) = (5, 0);
+                metrics.show_kept(&serde_json::to_value(Report::new(vec![check], Vec::new())).unwrap());
+            }
+            let (text, (checked, differing)) = (shown(&registry), if kept { (5, 0) } else { (2, 1) });
+            let says = |name, value| format!("stocktide_reconcile_{name}{{check=stock_balances}} {value}");
+            assert!(text.contains(&says("checked", checked)), "{text}");
+            assert!(text.contains(&says("differing", differing)), "{text}");
+        }
         metrics.show(&Report::new(vec![Check::new("offsets", "it holds")], Vec::new()));
         let text = shown(&registry);
         assert!(text.contains("stocktide_reconcile_differing{check=offsets} 0"), "{text}");

@@ -103,15 +103,16 @@ pub fn compare(
     raw: &mut dyn Raw,
     step: &dyn Fn(&str),
 ) -> anyhow::Result<(Vec<Check>, Vec<String>)> {
-    let Inputs { settled, compared, paid } = inputs(facts, observed, raw, step)?;
+    let Inputs { settled, events, paid } = inputs(facts, observed, raw, step)?;
     let (mut checks, mut notes) = (settled.checks, settled.notes);
     step("comparing the ledger");
     let movements = Movements::of(facts);
+    checks.push(fates::by_day(facts));
     checks.push(fates::applied_once(facts));
-    checks.extend(compared.checks);
+    checks.extend(events);
     checks.extend(orders::check(facts));
     checks.extend(stock::check(facts, &movements));
-    checks.extend(rollups::check(facts, &compared.bare, facts.log_is_complete()));
+    checks.extend(rollups::check(facts));
     checks.extend(paid);
     let (check, waiting) = payments::check(facts);
     checks.extend(check);
@@ -140,7 +141,7 @@ pub fn compare(
 /// What the input topics said.
 struct Inputs {
     settled: fates::Settled,
-    compared: lines::Compared,
+    events: Vec<Check>,
     paid: Vec<Check>,
 }
 
@@ -199,7 +200,7 @@ fn inputs(
     }
     let from: Vec<i64> = known.into_iter().map(|(_, _, from)| from).collect();
     let complete = facts.log_is_complete();
-    Ok(Inputs { settled: fates.finish(&from), compared: events.finish(complete), paid: paid.finish() })
+    Ok(Inputs { settled: fates.finish(&from), events: events.finish(complete), paid: paid.finish() })
 }
 
 /// Reads an output topic. Where partitions have lost their beginning by the topic's own retention, returns until when that

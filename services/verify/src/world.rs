@@ -89,6 +89,8 @@ impl World {
         let progress = self.facts.partitions[usize::from(slot.0)].progress.as_mut().unwrap();
         progress.next_offset += 1;
         fate(progress);
+        let fates = self.facts.days.entry(slot).or_default();
+        *fates = [progress.applied, progress.duplicates, progress.rejected, progress.parked];
         at
     }
 
@@ -142,8 +144,11 @@ impl World {
 
     fn move_stock(&mut self, topic: &'static str, lines: &mut [Line]) {
         let service = self.facts.names.find("POST");
-        let mut rows: Vec<(Name, Name)> =
-            lines.iter().filter(|l| Some(l.product) != service).map(|l| (l.product, l.location)).collect();
+        let mut rows: Vec<(Name, Name)> = lines
+            .iter()
+            .filter(|l| Some(l.product) != service && l.quantity != 0)
+            .map(|l| (l.product, l.location))
+            .collect();
         rows.dedup();
         for row in rows {
             let delta =

@@ -14,6 +14,8 @@ use crate::cli::table::table;
 use crate::cli::topics::render::{Record, escape};
 use crate::cli::{dev, verify};
 
+use super::report::ReportMade;
+
 /// How much of a record's value people are shown, in characters.
 const SHOWN: usize = 60;
 
@@ -48,6 +50,8 @@ pub struct Outcome {
     pub dlq: Vec<Sample>,
     /// The promises.
     pub verify: Report,
+    /// The daily report of one of the days; none where they are not over yet.
+    pub report: Option<ReportMade>,
     /// Where the stack runs on, if it was to be kept.
     pub stack: Option<Kept>,
 }
@@ -130,6 +134,9 @@ impl Outcome {
         }
         sections
             .push(format!("The promises, recomputed from raw data\n\n{}", verify::in_words(&self.verify)));
+        sections.extend(self.report.as_ref().map(|report| {
+            format!("The daily report of {}\n\n{}", report.date, report.in_words(self.stack.is_some()))
+        }));
         sections.push(self.notes.iter().map(|note| format!("- {note}")).collect::<Vec<_>>().join("\n"));
         sections.push(format!(
             "{:.1} s in all, {:.1} s of it for the records.",
@@ -190,6 +197,7 @@ impl Outcome {
              eval \"$({program} dev env --state-dir {dir})\"   # for the lines that follow\n  \
              {program} topics list\n  \
              {program} topics tail inventory_updates --count 10\n  \
+             {program} report show\n  \
              {program} produce all --count 1000\n  \
              STOCKTIDE_BUSINESS_TIMEZONE={} {program} processor --until-caught-up\n  \
              {program} verify\n\

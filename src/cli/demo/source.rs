@@ -1,8 +1,10 @@
 //! What is replayed: real sales, what is added to them, and what is broken on purpose.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use anyhow::Context;
+use chrono::NaiveDate;
 use indicatif::HumanCount;
 use liblzma::read::XzDecoder;
 use stocktide_producers::Record;
@@ -48,6 +50,15 @@ impl Source {
     /// Its events in the order of time, with some sent twice and some broken ones between. The same each time.
     pub fn records(&self) -> impl Iterator<Item = Record> {
         Faulty::new(self.data.events(false), SEED, DUPLICATES_PPM, BROKEN_PPM)
+    }
+
+    /// The day with the most rows, the last of them where there are several.
+    pub fn busiest_day(&self) -> Option<NaiveDate> {
+        let mut days: BTreeMap<NaiveDate, usize> = BTreeMap::new();
+        for row in &self.data.rows.rows {
+            *days.entry(row.at.date()).or_default() += 1;
+        }
+        days.into_iter().max_by_key(|(_, rows)| *rows).map(|(date, _)| date)
     }
 
     /// What of it is real, and what is not.

@@ -12,8 +12,8 @@ const MOST_ROWS: usize = 20;
 /// The most letters of a name.
 const NAME_LETTERS: usize = 36;
 
-/// The report's sections under each other.
-pub fn in_words(report: &Recorded) -> String {
+/// The report's sections under each other, and a language model's remarks, which carry their own label.
+pub fn in_words(report: &Recorded, remarks: Option<&str>) -> String {
     let figures = &report.figures;
     let day = &figures.day;
     let mut parts = vec![
@@ -24,6 +24,7 @@ pub fn in_words(report: &Recorded) -> String {
     parts.extend(top_sellers(figures));
     parts.extend(low_stock(figures));
     parts.extend(data_quality(&figures.data_quality));
+    parts.extend(remarks.map(|remarks| title(&harmless(remarks.trim_end()))));
     parts.push(format!("\nFiles: {}", report.place));
     parts.join("\n")
 }
@@ -35,6 +36,11 @@ fn plain(text: &str) -> String {
         return clean;
     }
     clean.chars().take(NAME_LETTERS - 1).chain(['…']).collect()
+}
+
+/// Lines from outside, fit for a terminal.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() && c != '\n' { '\u{fffd}' } else { c }).collect()
 }
 
 fn title(text: &str) -> String {

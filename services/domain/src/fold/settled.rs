@@ -86,7 +86,7 @@ pub struct OrderLine<'a> {
     pub line_no: i32,
     /// The product.
     pub product_id: &'a str,
-    /// Units; negative where they come back.
+    /// Units; negative where they come back, 0 on the one line of a cancellation of what had come back before.
     pub quantity: i64,
     /// Price per unit.
     pub unit_price: Money,
@@ -98,7 +98,7 @@ pub struct OrderLine<'a> {
     pub kind: LineKind,
     /// The order that a return undoes.
     pub original_id: Option<&'a str>,
-    /// Index into [`Settled::changes`]; none for services.
+    /// Index into [`Settled::changes`]; none for services and where there are no units.
     pub change: Option<u32>,
 }
 

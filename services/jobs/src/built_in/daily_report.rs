@@ -24,7 +24,7 @@ const CODE_VERSION: &str = env!("CARGO_PKG_VERSION");
 const SHEETS: [&str; 4] = ["sales", "top_sellers", "low_stock", "data_quality"];
 
 impl Job for DailyReport {
-    fn tasks(&self) -> &'static [Task] {
+    fn tasks(&self) -> &[Task] {
         &[
             Task { name: "collect", after: &[] },
             Task { name: "sales", after: &["collect"] },

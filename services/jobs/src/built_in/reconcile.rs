@@ -1,35 +1,20 @@
 //! `reconcile`: `stocktide verify` by night.
 
 use anyhow::anyhow;
-use futures_util::future::BoxFuture;
 use stocktide_verify::{Report, VerifyOptions, reconcile};
 
-use crate::job::{Job, Task, TaskContext, TaskError, TaskOutput};
+use crate::job::{TaskContext, TaskError, TaskOutput};
 
-/// The job.
-pub struct Reconcile;
-
-impl Job for Reconcile {
-    fn tasks(&self) -> &'static [Task] {
-        &[Task { name: "verify", after: &[] }]
+/// Its one task. Where a promise does not hold the task has failed, and its output is the report all the same.
+pub async fn verify(context: &TaskContext) -> Result<TaskOutput, TaskError> {
+    let options = VerifyOptions::of(&context.config).map_err(TaskError::for_good)?;
+    let report = reconcile(&options, &context.metrics.reconcile).await?;
+    let checked = report.checks.iter().map(|check| check.checked).sum();
+    let answer = TaskOutput::new(Some(checked), &report)?;
+    if report.ok {
+        return Ok(answer);
     }
-
-    fn run_task<'a>(
-        &'a self,
-        context: &'a TaskContext,
-        _task: &'a str,
-    ) -> BoxFuture<'a, Result<TaskOutput, TaskError>> {
-        Box::pin(async move {
-            let options = VerifyOptions::of(&context.config).map_err(TaskError::for_good)?;
-            let report = reconcile(&options, &context.metrics.reconcile).await?;
-            if report.ok {
-                let checked = report.checks.iter().map(|check| check.checked).sum();
-                TaskOutput::new(Some(checked), &report)
-            } else {
-                Err(TaskError::for_good(anyhow!("{}", verdict(&report))))
-            }
-        })
-    }
+    Err(TaskError::Verdict { says: anyhow!("{}", verdict(&report)), output: answer.output })
 }
 
 /// The promises that do not hold, with an example of each.

@@ -1,33 +1,18 @@
 //! `retention`: months of the event log that are old enough are dropped.
 
-use futures_util::future::BoxFuture;
 use stocktide_store::retention::{self, RetentionError, RetentionOptions};
 
-use crate::job::{Job, Task, TaskContext, TaskError, TaskOutput};
+use crate::job::{TaskContext, TaskError, TaskOutput};
 
-/// The job.
-pub struct Retention;
-
-impl Job for Retention {
-    fn tasks(&self) -> &'static [Task] {
-        &[Task { name: "event_log", after: &[] }]
-    }
-
-    fn run_task<'a>(
-        &'a self,
-        context: &'a TaskContext,
-        _task: &'a str,
-    ) -> BoxFuture<'a, Result<TaskOutput, TaskError>> {
-        Box::pin(async move {
-            let Some(age) = context.config.retention.log_age else {
-                let says = "retention.log_age is not set: everything is kept";
-                return TaskOutput::new(Some(0), &serde_json::json!({ "note": says }));
-            };
-            let options = RetentionOptions::new(age, context.now, false);
-            let done = retention::run(&context.pool, options).await.map_err(of_retention)?;
-            TaskOutput::new(u64::try_from(done.rows()).ok(), &done)
-        })
-    }
+/// Its one task.
+pub async fn event_log(context: &TaskContext) -> Result<TaskOutput, TaskError> {
+    let Some(age) = context.config.retention.log_age else {
+        let says = "retention.log_age is not set: everything is kept";
+        return TaskOutput::new(Some(0), &serde_json::json!({ "note": says }));
+    };
+    let options = RetentionOptions::new(age, context.now, false);
+    let done = retention::run(&context.pool, options).await.map_err(of_retention)?;
+    TaskOutput::new(u64::try_from(done.rows()).ok(), &done)
 }
 
 fn of_retention(error: RetentionError) -> TaskError {

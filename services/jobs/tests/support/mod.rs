@@ -1,17 +1,18 @@
 //! A database, rails on it, and a job whose tasks tell what they did and can be held up.
 #![allow(dead_code)] // each test file uses a part
 
-use std::future::Future;
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, OnceLock};
+#[path = "../../../store/tests/database/mod.rs"]
+mod server;
+
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::anyhow;
 use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::future::BoxFuture;
 use serde_json::json;
+pub use server::run;
 use sqlx::PgPool;
-use stocktide_devstack::{Stack, StackOptions};
 use stocktide_domain::interval::BusinessDay;
 use stocktide_jobs::{Job, Rails, Registry, Task, TaskContext, TaskError, TaskOutput};
 use stocktide_runtime::admin::Health;
@@ -20,31 +21,9 @@ use stocktide_runtime::{Config, Secret};
 /// How long anything may take that a test waits for.
 pub const PATIENCE: Duration = Duration::from_mins(1);
 
-struct Server {
-    runtime: tokio::runtime::Runtime,
-    stack: Stack,
-}
-
-fn server() -> &'static Server {
-    static SERVER: OnceLock<Server> = OnceLock::new();
-    SERVER.get_or_init(|| {
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        let options = StackOptions { kafka: false, ..StackOptions::default() };
-        let stack = runtime.block_on(Stack::start(options)).unwrap();
-        Server { runtime, stack }
-    })
-}
-
-/// Runs a test on the server's runtime.
-pub fn run<T>(test: impl Future<Output = T>) -> T {
-    server().runtime.block_on(test)
-}
-
 /// The URL of a new database with the schema, and the tables that [`Chain`] writes.
 pub async fn database() -> String {
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let name = format!("jobs_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
-    let url = server().stack.create_database(&name).await.unwrap();
+    let url = server::empty().await;
     stocktide_store::migrate::run(&url, "GBP", "Europe/London").await.unwrap();
     let pool = PgPool::connect(&url).await.unwrap();
     let sql = "CREATE TABLE began (run_id bigint, date date, task text, process text);
@@ -60,7 +39,7 @@ pub async fn database() -> String {
 pub struct Chain;
 
 impl Job for Chain {
-    fn tasks(&self) -> &'static [Task] {
+    fn tasks(&self) -> &[Task] {
         &[
             Task { name: "collect", after: &[] },
             Task { name: "left", after: &["collect"] },

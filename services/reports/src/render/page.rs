@@ -20,17 +20,22 @@ const MOST_CHANGES_SHOWN: usize = 12;
 const MOST_BARS: usize = 10;
 
 const STYLE: &str = "\
-:root{color-scheme:light dark;--ink:#1b1f24;--soft:#667;--rule:#d8dce2;--bar:#2f6f9f;--paper:#fff}\
-@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--soft:#9aa3ad;--rule:#3a4048;--bar:#6fb1dd;--paper:#14171a}}\
-body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:60rem;margin:2rem auto;padding:0 1rem}\
+:root{color-scheme:light dark;--ink:#1b1f24;--soft:#59616b;--rule:#d8dce2;--bar:#2f6f9f;--paper:#fff}\
+@media(prefers-color-scheme:dark){:root{--ink:#e6e8eb;--soft:#a3acb6;--rule:#3a4048;--bar:#6fb1dd;--paper:#14171a}}\
+body{font:15px/1.45 system-ui,sans-serif;color:var(--ink);background:var(--paper);max-width:64rem;margin:2rem auto;padding:0 1rem}\
 h1{font-size:1.6rem;margin:0}h2{font-size:1.2rem;margin:2.2rem 0 .6rem;border-bottom:2px solid var(--rule)}h3{font-size:1rem;margin:1.2rem 0 .3rem}\
-p.sub,figcaption,.more{color:var(--soft)}.tiles{display:flex;flex-wrap:wrap;gap:.6rem;margin:1rem 0}\
-.tiles div{border:1px solid var(--rule);border-radius:.4rem;padding:.5rem .9rem;min-width:8rem}.tiles b{display:block;font-size:1.3rem}\
-.note{border-left:4px solid var(--bar);padding:.3rem .9rem}table{border-collapse:collapse;width:100%;font-size:.88rem}\
-th,td{padding:.22rem .5rem;border-bottom:1px solid var(--rule);text-align:left;unicode-bidi:isolate;overflow-wrap:anywhere}\
-.n{text-align:right;font-variant-numeric:tabular-nums;white-space:nowrap}figure{margin:.8rem 0}svg{width:100%;max-width:40rem}\
-svg text{font:12px system-ui,sans-serif;fill:var(--ink);unicode-bidi:isolate}svg .l{text-anchor:end}rect{fill:var(--bar)}\
-@media print{:root{--ink:#000;--paper:#fff;--soft:#444;--rule:#bbb;--bar:#456}body{margin:0;max-width:none;font-size:11px}\
+p.sub,figcaption,.more{color:var(--soft)}.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.6rem,1fr));gap:.6rem;margin:1rem 0}\
+.tiles div{border:1px solid var(--rule);border-radius:.4rem;padding:.5rem .8rem;display:flex;flex-direction:column;justify-content:space-between}\
+.tiles b{font-size:1.3rem}.note{border-left:4px solid var(--bar);padding:.3rem .9rem}\
+.wide{overflow-x:auto}table{border-collapse:collapse;width:100%;font-size:.88rem}\
+th,td{padding:.22rem .45rem;border-bottom:1px solid var(--rule);text-align:left;vertical-align:top;unicode-bidi:isolate}\
+th{vertical-align:bottom}td{max-width:20rem;overflow-wrap:break-word}.n{text-align:right;font-variant-numeric:tabular-nums}td.n{white-space:nowrap}\
+figure{margin:.8rem 0;max-width:48rem;font-size:.88rem}.bar{display:grid;grid-template-columns:19rem 1fr 6.5rem;gap:.6rem;align-items:center;margin:.2rem 0}\
+.bar span{min-width:0;overflow-wrap:break-word;unicode-bidi:isolate}.bar svg{width:100%;height:.9rem;display:block}rect{fill:var(--bar)}\
+@media(max-width:40rem){h1{font-size:1.35rem}td:not(.n){min-width:6rem}.bar{grid-template-columns:1fr 6.5rem}.bar span:first-child{grid-column:1/-1;margin-bottom:-.4rem}}\
+@media print{@page{margin:12mm}:root{--ink:#000;--paper:#fff;--soft:#444;--rule:#bbb;--bar:#456}body{margin:0;padding:0;max-width:none;font-size:11px}\
+table,figure{font-size:9px}th,td{padding:.15rem .25rem}td{max-width:12rem}.wide{overflow:visible}.tiles{grid-template-columns:repeat(6,1fr)}.tiles div{padding:.3rem .5rem}\
+.bar{grid-template-columns:19rem 1fr 6.5rem}.bar span:first-child{grid-column:auto;margin:0}\
 h2,h3,figcaption{break-after:avoid}tr,figure,.tiles{break-inside:avoid}rect{print-color-adjust:exact;-webkit-print-color-adjust:exact}}";
 
 /// The page.
@@ -79,7 +84,7 @@ fn revised(html: &mut String, revision: u32, changes: &[Change]) {
             Cell::number(value(&change.after)),
         ]
     });
-    table(html, &["Figure", "Before", "Now"], rows.collect(), changes.len());
+    table(html, "What changed", &["Figure", "Before", "Now"], rows.collect(), changes.len());
     html.push_str("</div>\n");
 }
 
@@ -103,8 +108,8 @@ fn sales(html: &mut String, figures: &Figures) {
         ("Total sales (gross)", grouped(total.gross)),
         ("Cancellations and returns", grouped(given_back(total))),
         ("Net", grouped(total.net)),
-        ("Orders", total.orders.to_string()),
-        ("Units", total.units.to_string()),
+        ("Orders", count(total.orders)),
+        ("Units", count(total.units)),
         ("Average order", total.average_order_value.map_or_else(dash, grouped)),
     ] {
         let _ = write!(html, "<div>{name}<b>{figure}</b></div>");
@@ -144,18 +149,28 @@ fn given_back(totals: &Totals) -> Money {
     Money::from_ten_thousandths(sum)
 }
 
-const TOTALS: [&str; 10] =
-    ["Orders", "Lines", "Units", "Gross", "Cancelled", "Value", "Returned", "Value", "Net", "Average order"];
+const TOTALS: [&str; 10] = [
+    "Orders",
+    "Lines",
+    "Units",
+    "Gross",
+    "Cancellations",
+    "Cancelled",
+    "Returns",
+    "Returned",
+    "Net",
+    "Average",
+];
 
 fn totals_cells(totals: &Totals) -> Vec<Cell> {
     [
-        totals.orders.to_string(),
-        totals.lines.to_string(),
-        totals.units.to_string(),
+        count(totals.orders),
+        count(totals.lines),
+        count(totals.units),
         grouped(totals.gross),
-        totals.cancellations.to_string(),
+        count(totals.cancellations),
         grouped(totals.cancelled_value),
-        totals.returns.to_string(),
+        count(totals.returns),
         grouped(totals.returned_value),
         grouped(totals.net),
         totals.average_order_value.map_or_else(dash, grouped),
@@ -182,7 +197,7 @@ fn compared_table(html: &mut String, total: &Totals, earlier: [(&str, &Earlier);
         rows.push(cells);
     }
     let all = rows.len();
-    table(html, &header, rows, all);
+    table(html, "Sales, compared", &header, rows, all);
 }
 
 fn group_table(html: &mut String, title: &str, groups: &[SalesGroup]) {
@@ -196,7 +211,13 @@ fn group_table(html: &mut String, title: &str, groups: &[SalesGroup]) {
     }
     let header: Vec<&str> = ["Name"].into_iter().chain(TOTALS).collect();
     let row = |group: &SalesGroup| [vec![Cell::text(&named(group))], totals_cells(&group.totals)].concat();
-    table(html, &header, groups.iter().take(MOST_ROWS).map(row).collect(), groups.len());
+    table(
+        html,
+        &format!("Sales {}", title.to_lowercase()),
+        &header,
+        groups.iter().take(MOST_ROWS).map(row).collect(),
+        groups.len(),
+    );
 }
 
 fn group_bar(group: &SalesGroup) -> Bar {
@@ -222,7 +243,7 @@ fn top_sellers(html: &mut String, figures: &Figures) {
     html.push_str("<h2>Top sellers</h2>\n");
     let lists: [(&str, &[Seller], Measure); 2] = [
         ("By revenue", &top.by_revenue, |s| (s.revenue.ten_thousandths(), grouped(s.revenue))),
-        ("By units", &top.by_units, |s| (s.units, s.units.to_string())),
+        ("By units", &top.by_units, |s| (s.units, count(s.units))),
     ];
     for (title, sellers, measure) in lists {
         let _ = writeln!(html, "<h3>{title}</h3>");
@@ -238,14 +259,15 @@ fn top_sellers(html: &mut String, figures: &Figures) {
                 Cell::text(&seller.product_id),
                 Cell::text(&seller.name),
                 Cell::text(&seller.category),
-                Cell::number(seller.orders.to_string()),
-                Cell::number(seller.units.to_string()),
+                Cell::number(count(seller.orders)),
+                Cell::number(count(seller.units)),
                 Cell::number(grouped(seller.revenue)),
-                Cell::number(seller.returned_units.to_string()),
+                Cell::number(count(seller.returned_units)),
             ]
         };
         table(
             html,
+            &format!("Top sellers {}", title.to_lowercase()),
             &["#", "Product", "Name", "Category", "Orders", "Units", "Revenue", "Came back"],
             sellers.iter().take(MOST_ROWS).map(row).collect(),
             sellers.len(),
@@ -268,15 +290,16 @@ fn low_stock(html: &mut String, figures: &Figures) {
             Cell::text(&row.name),
             Cell::text(&row.location_id),
             Cell::text(&row.status),
-            Cell::number(row.quantity.to_string()),
-            Cell::number(row.reorder_point.to_string()),
-            Cell::number(row.demand_units.to_string()),
+            Cell::number(count(row.quantity)),
+            Cell::number(count(row.reorder_point)),
+            Cell::number(count(row.demand_units)),
             Cell::number(row.days_of_cover.map_or_else(dash, |days| days.to_string())),
-            Cell::number(row.suggested_order.to_string()),
+            Cell::number(count(row.suggested_order)),
         ]
     };
     table(
         html,
+        "Low stock",
         &[
             "Product",
             "Name",
@@ -312,13 +335,16 @@ impl Cell {
     }
 }
 
-/// A table of rows, of which there are `all`; a word instead where there is none.
-fn table(html: &mut String, header: &[&str], rows: Vec<Vec<Cell>>, all: usize) {
+/// A table of rows, of which there are `all`; a word instead where there is none. The label is for who does not see it.
+fn table(html: &mut String, label: &str, header: &[&str], rows: Vec<Vec<Cell>>, all: usize) {
     let Some(first) = rows.first() else {
         html.push_str("<p class=\"more\">None.</p>\n");
         return;
     };
     let class = |is_number| if is_number { " class=\"n\"" } else { "" };
+    // Wider than a narrow screen: it is moved under the finger or the arrow keys, not the whole page.
+    let _ =
+        write!(html, "<div class=\"wide\" role=\"region\" aria-label=\"{}\" tabindex=\"0\">", escape(label));
     html.push_str("<table><thead><tr>");
     for (name, cell) in header.iter().zip(first) {
         let _ = write!(html, "<th scope=\"col\"{}>{name}</th>", class(cell.is_number));
@@ -332,7 +358,7 @@ fn table(html: &mut String, header: &[&str], rows: Vec<Vec<Cell>>, all: usize) {
         }
         html.push_str("</tr>\n");
     }
-    html.push_str("</tbody></table>\n");
+    html.push_str("</tbody></table></div>\n");
     if all > shown {
         let _ = writeln!(
             html,
@@ -360,16 +386,25 @@ fn instant(at: &chrono::DateTime<chrono::Utc>) -> String {
 /// Two decimals, thousands apart.
 fn grouped(amount: Money) -> String {
     let plain = money(amount);
-    let (sign, digits) = plain.strip_prefix('-').map_or(("", plain.as_str()), |digits| ("-", digits));
-    let (units, decimals) = digits.split_once('.').unwrap_or((digits, "00"));
-    let mut apart = String::new();
-    for (at, digit) in units.chars().enumerate() {
-        if at > 0 && (units.len() - at).is_multiple_of(3) {
+    let (units, decimals) = plain.split_once('.').unwrap_or((&plain, "00"));
+    format!("{}.{decimals}", apart(units))
+}
+
+/// A whole number, thousands apart.
+fn count(number: i64) -> String {
+    apart(&number.to_string())
+}
+
+fn apart(number: &str) -> String {
+    let (sign, digits) = number.strip_prefix('-').map_or(("", number), |digits| ("-", digits));
+    let mut apart = sign.to_owned();
+    for (at, digit) in digits.chars().enumerate() {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             apart.push(',');
         }
         apart.push(digit);
     }
-    format!("{sign}{apart}.{decimals}")
+    apart
 }
 
 /// Text for HTML and SVG, in content and in quoted attributes. Control characters, which have no meaning there, become U+FFFD.
@@ -399,6 +434,7 @@ mod tests {
         let shown = [0, 9_999_900, 12_345_678_900, -12_345_600]
             .map(|ten_thousandths| grouped(Money::from_ten_thousandths(ten_thousandths)));
         assert_eq!(shown, ["0.00", "999.99", "1,234,567.89", "-1,234.56"]);
+        assert_eq!([0, 999, 1_000, -80_995].map(count), ["0", "999", "1,000", "-80,995"]);
     }
 
     #[test]

@@ -84,6 +84,33 @@ pub async fn counts(pool: &PgPool) -> Result<Vec<Counted>, sqlx::Error> {
     sqlx::query_as(sql).fetch_all(pool).await
 }
 
+/// The run of each job that succeeded last, and the one that failed last.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn last_ended(pool: &PgPool) -> Result<Vec<Run>, sqlx::Error> {
+    let sql = format!(
+        "SELECT DISTINCT ON (job, state) {RUN} FROM job_runs WHERE state IN ('succeeded', 'failed')
+         ORDER BY job, state, finished_at DESC"
+    );
+    sqlx::query_as(AssertSqlSafe(sql)).fetch_all(pool).await
+}
+
+/// What a task of any of these jobs handed on last, be it with a success or with a failure; none: nothing yet.
+///
+/// # Errors
+/// When the database is away or refuses.
+pub async fn last_output(
+    pool: &PgPool,
+    jobs: &[&str],
+    task: &str,
+) -> Result<Option<serde_json::Value>, sqlx::Error> {
+    let sql = "SELECT done.output FROM job_tasks AS done JOIN job_runs USING (run_id)
+               WHERE job = ANY($1) AND task = $2 AND done.output IS NOT NULL
+               ORDER BY done.finished_at DESC NULLS LAST LIMIT 1";
+    sqlx::query_scalar(sql).bind(jobs).bind(task).fetch_optional(pool).await
+}
+
 /// The runs of a job for the business days of a range, both ends included, in order.
 ///
 /// # Errors

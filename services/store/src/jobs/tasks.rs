@@ -57,7 +57,7 @@ pub async fn succeed_task(
     Ok(done.rows_affected() == 1)
 }
 
-/// A task failed; false: the claim is lost.
+/// A task failed, and hands `output` on if its failure is an answer; false: the claim is lost.
 ///
 /// # Errors
 /// When the database is away or refuses.
@@ -67,17 +67,19 @@ pub async fn fail_task(
     claim: i32,
     task: &str,
     error: &str,
+    output: Option<&Value>,
 ) -> Result<bool, sqlx::Error> {
     let failed = sqlx::query(
         "WITH held AS (
              SELECT run_id FROM job_runs WHERE run_id = $1 AND claim = $2 AND state = 'running' FOR SHARE)
-         UPDATE job_tasks SET state = 'failed', finished_at = now(), error = $4
+         UPDATE job_tasks SET state = 'failed', finished_at = now(), error = $4, output = coalesce($5, output)
          WHERE run_id = (SELECT run_id FROM held) AND task = $3",
     )
     .bind(run_id)
     .bind(claim)
     .bind(task)
     .bind(error)
+    .bind(output)
     .execute(pool)
     .await?;
     Ok(failed.rows_affected() == 1)

@@ -13,7 +13,7 @@ use stocktide_domain::report::{
 
 use super::Span;
 
-const FATES: &str = "
+pub(super) const FATES: &str = "
     SELECT topic, sum(applied)::bigint AS applied, sum(duplicates)::bigint AS duplicates,
         sum(rejected)::bigint AS rejected, sum(parked)::bigint AS parked
     FROM fates_by_day WHERE day = $1 GROUP BY topic ORDER BY topic COLLATE \"C\"";
@@ -44,28 +44,30 @@ pub(super) async fn fates(db: &mut PgConnection, day: BusinessDay) -> Result<Vec
     Ok(rows.into_iter().map(fates).collect())
 }
 
-const REJECTS: &str = "
+pub(super) const REJECTS: &str = "
     SELECT topic, coalesce(reason, '') AS reason, count(*) AS records FROM events_log
     WHERE status = 'rejected' AND processed_at >= $1 AND processed_at < $2
     GROUP BY topic, reason ORDER BY topic COLLATE \"C\", coalesce(reason, '') COLLATE \"C\"";
+
+pub(super) const REJECTED: &str =
+    "SELECT coalesce(sum(rejected), 0)::bigint FROM fates_by_day WHERE day = $1";
 
 /// Why records were rejected that were processed on a day.
 pub(super) async fn rejects(db: &mut PgConnection, day: BusinessDay) -> Result<Rejects, sqlx::Error> {
     let query = sqlx::query_as(REJECTS).bind(day.start).bind(day.end);
     let rows: Vec<(String, String, i64)> = query.fetch_all(&mut *db).await?;
-    let counted = "SELECT coalesce(sum(rejected), 0)::bigint FROM fates_by_day WHERE day = $1";
-    let records: i64 = sqlx::query_scalar(counted).bind(day.date).fetch_one(&mut *db).await?;
+    let records: i64 = sqlx::query_scalar(REJECTED).bind(day.date).fetch_one(&mut *db).await?;
     let logged: i64 = rows.iter().map(|(_, _, records)| records).sum();
     let count = |(topic, reason, records)| RejectCount { topic, reason, records };
     let by_reason = rows.into_iter().map(count).collect();
     Ok(Rejects { records, by_reason, reason_aged_out: records - logged })
 }
 
-const QUANTITIES: &str = "
+pub(super) const QUANTITIES: &str = "
     SELECT quantity, count(*) FROM orders
     WHERE \"timestamp\" >= $1 AND \"timestamp\" < $2 AND kind = 'sale' AND quantity > 0 GROUP BY quantity";
 
-const OUTLIERS: &str = "
+pub(super) const OUTLIERS: &str = "
     SELECT o.source, o.order_id, o.line_no, o.kind, o.product_id, coalesce(p.name, o.product_id) AS name, o.quantity,
         (o.unit_price * 10000)::bigint AS unit_price, o.\"timestamp\" AS occurred_at, count(*) OVER () AS found
     FROM orders o LEFT JOIN products p USING (product_id)
@@ -133,7 +135,7 @@ fn outlier(z_score: Tenths, row: OutlierRow) -> Outlier {
     }
 }
 
-const MISMATCHES: &str = "
+pub(super) const MISMATCHES: &str = "
     SELECT source, order_id, (stated_value * 10000)::bigint AS stated, (order_value * 10000)::bigint AS actual,
         count(*) OVER () AS orders, (sum(stated_value - order_value) OVER () * 10000)::bigint AS difference
     FROM order_headers
@@ -171,7 +173,7 @@ pub(super) async fn value_mismatches(
     })
 }
 
-const LATE: &str = "
+pub(super) const LATE: &str = "
     SELECT source, count(DISTINCT event_id) AS events, count(*) AS lines, max(processed_at) AS last_processed_at FROM (
         SELECT source, event_id, processed_at FROM orders
         WHERE \"timestamp\" >= $1 AND \"timestamp\" < $2 AND processed_at > $3

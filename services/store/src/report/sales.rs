@@ -8,7 +8,7 @@ use stocktide_domain::report::{Comparison, Earlier, Sales, SalesGroup, Seller, T
 use super::{Span, days_before};
 
 /// Of one day, or of its lines from one source, at one location or of one category. An event has one kind of lines.
-const SALES: &str = "
+pub(super) const SALES: &str = "
     SELECT grouping(o.source, o.location_id, p.category) AS without,
         o.source, o.location_id, p.category, l.name AS location,
         count(DISTINCT o.event_id) FILTER (WHERE o.kind = 'sale') AS orders,
@@ -110,7 +110,7 @@ pub(super) async fn sales(db: &mut PgConnection, day: BusinessDay) -> Result<Sal
 }
 
 /// Lines of goods alone: a service moves no stock, so its lines have no delta.
-const TOP_SELLERS: &str = "
+pub(super) const TOP_SELLERS: &str = "
     WITH sold AS (
         SELECT product_id, count(DISTINCT event_id) FILTER (WHERE kind = 'sale') AS orders,
             sum(quantity) FILTER (WHERE kind = 'sale')::bigint AS units,

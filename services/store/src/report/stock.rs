@@ -9,7 +9,7 @@ use super::Span;
 
 /// The stock rows that are at or below their reorder point at $1, below zero then, or were below zero in the day that begins
 /// at $2; with the demand since $3. Opening stock and the ledger say so, not the current stock.
-const STOCK: &str = "
+pub(super) const STOCK: &str = "
     WITH moved AS (
         SELECT product_id, location_id, sum(moved)::bigint AS moved FROM (
             SELECT product_id, location_id, -sum(quantity) AS moved

@@ -296,3 +296,22 @@ pub fn applied_once(facts: &Facts) -> Check {
     }
     check
 }
+
+/// The counts of each day, which the daily reports show, add up to those of the progress.
+pub fn by_day(facts: &Facts) -> Check {
+    const NAMES: [&str; 4] = ["applied", "duplicate", "rejected", "parked"];
+    let mut check = Check::new(
+        "fates_by_day",
+        "per input partition, the fates of all days add up to those of its progress",
+    );
+    for (slot, partition) in facts.all_slots().zip(&facts.partitions) {
+        let Progress { applied, duplicates, rejected, parked, .. } = partition.progress.unwrap_or_default();
+        let counts = [applied, duplicates, rejected, parked];
+        let days = facts.days.get(&slot).copied().unwrap_or_default();
+        let differing = NAMES.iter().zip(days).zip(counts).find(|((_, days), count)| days != count);
+        check.item(differing.map(|((name, days), count)| {
+            format!("{partition}: {count} are said to be {name}, the days add up to {days}")
+        }));
+    }
+    check
+}

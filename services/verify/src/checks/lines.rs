@@ -3,7 +3,6 @@
 use std::borrow::Cow;
 
 use crate::amount;
-use crate::checks::rollups::BareCancellation;
 use crate::digest::Digest;
 use crate::event::{self, Event, Item, Kind};
 use crate::facts::{Coordinates, Facts, Header, Line, LineKind, LogRow, OrderStatus, Source};
@@ -20,16 +19,6 @@ pub struct Events<'f> {
     placed: Vec<bool>,
     /// Per header, how far its events bring it.
     status: Vec<OrderStatus>,
-    bare: Vec<BareCancellation>,
-}
-
-/// What the events said.
-#[derive(Debug)]
-pub struct Compared {
-    /// The checks of this family.
-    pub checks: Vec<Check>,
-    /// What the ledger cannot show.
-    pub bare: Vec<BareCancellation>,
 }
 
 impl<'f> Events<'f> {
@@ -47,7 +36,6 @@ impl<'f> Events<'f> {
             ),
             placed: vec![false; facts.headers.len()],
             status: vec![OrderStatus::Placed; facts.headers.len()],
-            bare: Vec::new(),
         }
     }
 
@@ -69,20 +57,13 @@ impl<'f> Events<'f> {
             Kind::Sale => self.placed(source, &event, row.at),
             Kind::Shipped => self.moved_on(source, &event, row.at, OrderStatus::Shipped),
             Kind::Delivered => self.moved_on(source, &event, row.at, OrderStatus::Delivered),
-            Kind::Cancelled => {
-                self.moved_on(source, &event, row.at, OrderStatus::Cancelled);
-                if lines.is_empty() {
-                    let order = facts.names.find(&event.business_id);
-                    let user = order.and_then(|order| facts.header(source, order)?.1.user);
-                    self.bare.push(BareCancellation { at: row.at, occurred_at: event.occurred_at, user });
-                }
-            }
+            Kind::Cancelled => self.moved_on(source, &event, row.at, OrderStatus::Cancelled),
             Kind::Return | Kind::Received | Kind::Adjustment => {}
         }
     }
 
-    /// Ends the comparison. `complete` says whether every applied event came by.
-    pub fn finish(mut self, complete: bool) -> Compared {
+    /// Ends the comparison, with the checks of this family. `complete` says whether every applied event came by.
+    pub fn finish(mut self, complete: bool) -> Vec<Check> {
         let facts = self.facts;
         for (index, header) in facts.headers.iter().enumerate() {
             let told = || format!("{} {}", header.source.topic(), facts.names.text(header.order));
@@ -100,7 +81,7 @@ impl<'f> Events<'f> {
         for lines in facts.lines.chunk_by(|a, b| a.at == b.at) {
             self.orphans(lines);
         }
-        Compared { checks: vec![self.lines, self.headers], bare: self.bare }
+        vec![self.lines, self.headers]
     }
 
     /// Lines whose record was not applied, or by another event.
@@ -205,6 +186,7 @@ fn compare(facts: &Facts, event: &Event<'_>, lines: &[Line]) -> Result<(), Strin
         Kind::Received => LineKind::Received,
         Kind::Adjustment => LineKind::Adjustment,
         Kind::Cancelled => {
+            expect(!lines.is_empty(), || "cancels, yet has no line".to_owned())?;
             return lines.iter().try_for_each(|line| framed(facts, event, LineKind::Cancellation, line));
         }
         Kind::Shipped | Kind::Delivered => {

@@ -126,6 +126,10 @@ fn problem_of(facts: &Facts, header: Option<&Header>, affair: &Affair<'_>) -> Op
         if !seen.insert(line.line_no) {
             return Some(format!("line {} is cancelled twice", line.line_no));
         }
+        // That of an order of which nothing is left stands alone, and moves no stock.
+        if line.quantity == 0 && (affair.cancelled.len() > 1 || line.result.is_some()) {
+            return Some(format!("the cancellation of line {} is of no units", line.line_no));
+        }
         if !affair.sold.iter().any(|sold| undoes(line, sold, header)) {
             return Some(format!("the cancellation of line {} fits no line that was sold", line.line_no));
         }
@@ -145,7 +149,7 @@ fn undoes(line: &Line, sold: &Line, header: &Header) -> bool {
     (line.line_no, line.product, line.location, line.price)
         == (sold.line_no, sold.product, sold.location, sold.price)
         && line.party == header.user
-        && line.quantity < 0
+        && line.quantity <= 0
         && -line.quantity <= sold.quantity
 }
 

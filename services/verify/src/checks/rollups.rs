@@ -7,32 +7,17 @@ use chrono::{DateTime, Datelike, NaiveDate};
 use rustc_hash::FxHashMap;
 
 use crate::amount;
-use crate::facts::{Coordinates, Facts, Line, LineKind, Month, Slot, Source, User};
+use crate::facts::{Facts, Line, LineKind, Month, Slot, Source, User};
 use crate::names::Name;
 use crate::report::Check;
 
-/// A cancellation of an order of which nothing was left: it has no lines, so the ledger does not show it.
-#[derive(Debug, Clone, Copy)]
-pub struct BareCancellation {
-    /// The record.
-    pub at: Coordinates,
-    /// When it happened, in microseconds since 1970.
-    pub occurred_at: i64,
-    /// Whose order it was.
-    pub user: Option<Name>,
-}
-
-/// All checks of this family. `complete` says whether every applied event could be read: else cancellations that left no
-/// line may be missing here.
-pub fn check(facts: &Facts, bare: &[BareCancellation], complete: bool) -> Vec<Check> {
+/// All checks of this family.
+pub fn check(facts: &Facts) -> Vec<Check> {
     let mut sums = Sums { facts, months: FxHashMap::default(), users: FxHashMap::default() };
     for lines in facts.lines.chunk_by(|a, b| (a.at, a.event) == (b.at, b.event)) {
         sums.event(lines);
     }
-    for cancellation in bare {
-        sums.bare(cancellation);
-    }
-    vec![months(facts, &sums.months, complete), users(facts, &sums.users, complete)]
+    vec![months(facts, &sums.months), users(facts, &sums.users)]
 }
 
 struct Sums<'f> {
@@ -84,14 +69,6 @@ impl Sums<'_> {
         }
     }
 
-    fn bare(&mut self, cancellation: &BareCancellation) {
-        let month = Month { cancelled_orders: 1, ..Month::default() };
-        self.add_month(cancellation.at.slot, cancellation.occurred_at, month);
-        if let Some(user) = cancellation.user {
-            self.users.entry(user).or_default().cancelled_orders += 1;
-        }
-    }
-
     fn add_month(&mut self, slot: Slot, occurred_at: i64, add: Month) {
         let local = DateTime::from_timestamp_micros(occurred_at)
             .map(|at| at.with_timezone(&self.facts.timezone).date_naive());
@@ -109,16 +86,13 @@ impl Sums<'_> {
     }
 }
 
-fn months(facts: &Facts, sums: &FxHashMap<(NaiveDate, Slot), Month>, complete: bool) -> Check {
+fn months(facts: &Facts, sums: &FxHashMap<(NaiveDate, Slot), Month>) -> Check {
     let mut check =
         Check::new("rollups_by_month", "each month's sums per input partition are those of the ledger");
     let keys: BTreeSet<_> = facts.months.keys().chain(sums.keys()).copied().collect();
     for key in keys {
         let row = facts.months.get(&key).copied().unwrap_or_default();
-        let mut sum = sums.get(&key).copied().unwrap_or_default();
-        if !complete {
-            sum.cancelled_orders = sum.cancelled_orders.max(row.cancelled_orders);
-        }
+        let sum = sums.get(&key).copied().unwrap_or_default();
         check.expect(row == sum, || {
             let place = facts.partition(key.1).map_or_else(String::new, ToString::to_string);
             format!(
@@ -131,15 +105,12 @@ fn months(facts: &Facts, sums: &FxHashMap<(NaiveDate, Slot), Month>, complete: b
     check
 }
 
-fn users(facts: &Facts, sums: &FxHashMap<Name, User>, complete: bool) -> Check {
+fn users(facts: &Facts, sums: &FxHashMap<Name, User>) -> Check {
     let mut check = Check::new("user_stats", "each user's sums are those of the ledger");
     let keys: BTreeSet<_> = facts.users.keys().chain(sums.keys()).copied().collect();
     for key in keys {
         let row = facts.users.get(&key).copied().unwrap_or_default();
-        let mut sum = sums.get(&key).copied().unwrap_or_default();
-        if !complete {
-            sum.cancelled_orders = sum.cancelled_orders.max(row.cancelled_orders);
-        }
+        let sum = sums.get(&key).copied().unwrap_or_default();
         check.expect(row == sum, || {
             format!("user {}: {}", facts.names.text(key), differences(&user_fields(&sum), &user_fields(&row)))
         });

@@ -91,9 +91,9 @@ impl World {
         self.apply("online_orders", 5, &shipped, b, &[]);
     }
 
-    /// An order of one piece that comes back and is cancelled then: nothing is left to give back, so its cancellation has no
-    /// lines, and only the event tells of it.
-    pub fn add_cancellation_without_lines(&mut self) {
+    /// An order of one piece that comes back and is cancelled then: nothing is left to give back, so its cancellation has one
+    /// line of no units.
+    pub fn add_cancellation_of_nothing(&mut self) {
         let about = |kind, original, at| About {
             kind,
             business_id: "C",
@@ -121,7 +121,8 @@ impl World {
             &[(1, "22423", -1, 25_000)],
         );
         let cancel = about(LineKind::Cancellation, None, cancelled);
-        self.apply("online_orders", 23, &event(23, "cancelled", None, cancelled), cancel, &[]);
+        let nothing = [(1, "22423", 0, 25_000)];
+        self.apply("online_orders", 23, &event(23, "cancelled", None, cancelled), cancel, &nothing);
 
         let slot = self.facts.slot("online_orders", 0);
         let user = self.facts.names.intern("u2");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use stocktide_domain::report::{DataQuality, Figures};
 
-use super::{Cell, MOST_ROWS, dash, escape, grouped, instant, table};
+use super::{Cell, MOST_ROWS, count, dash, escape, grouped, instant, table};
 
 pub(super) fn section(html: &mut String, figures: &Figures) {
     let quality = &figures.data_quality;
@@ -18,7 +18,7 @@ pub(super) fn section(html: &mut String, figures: &Figures) {
 }
 
 fn numbers<const N: usize>(values: [i64; N]) -> impl Iterator<Item = Cell> {
-    values.into_iter().map(|value| Cell::number(value.to_string()))
+    values.into_iter().map(|value| Cell::number(count(value)))
 }
 
 fn fates(html: &mut String, quality: &DataQuality) {
@@ -29,6 +29,7 @@ fn fates(html: &mut String, quality: &DataQuality) {
     });
     table(
         html,
+        "Records processed on this day",
         &["Topic", "Consumed", "Applied", "Duplicates", "Rejected", "Parked"],
         rows.collect(),
         quality.fates.len(),
@@ -46,9 +47,9 @@ fn rejects(html: &mut String, quality: &DataQuality) {
         );
     }
     let rows = rejects.by_reason.iter().take(MOST_ROWS).map(|reject| {
-        vec![Cell::text(&reject.topic), Cell::text(&reject.reason), Cell::number(reject.records.to_string())]
+        vec![Cell::text(&reject.topic), Cell::text(&reject.reason), Cell::number(count(reject.records))]
     });
-    table(html, &["Topic", "Reason", "Records"], rows.collect(), rejects.by_reason.len());
+    table(html, "Rejected records", &["Topic", "Reason", "Records"], rows.collect(), rejects.by_reason.len());
 }
 
 fn outliers(html: &mut String, quality: &DataQuality) {
@@ -78,14 +79,14 @@ fn outliers(html: &mut String, quality: &DataQuality) {
             Cell::text(&line.kind),
             Cell::text(&line.product_id),
             Cell::text(&line.name),
-            Cell::number(line.quantity.to_string()),
+            Cell::number(count(line.quantity)),
             Cell::number(grouped(line.unit_price)),
             Cell::number(line.z_score.to_string()),
             Cell::text(&instant(&line.occurred_at)),
         ]
     });
     let header = ["Source", "Order", "Kind", "Product", "Name", "Quantity", "Unit price", "Score", "At"];
-    table(html, &header, rows.collect(), usize::try_from(outliers.found).unwrap_or(0));
+    table(html, "Unusual quantities", &header, rows.collect(), usize::try_from(outliers.found).unwrap_or(0));
 }
 
 fn mismatches(html: &mut String, quality: &DataQuality) {
@@ -105,7 +106,13 @@ fn mismatches(html: &mut String, quality: &DataQuality) {
         ]
     });
     let all = usize::try_from(mismatches.orders).unwrap_or(0);
-    table(html, &["Source", "Order", "Stated", "Lines add up to"], rows.collect(), all);
+    table(
+        html,
+        "Stated values that differ",
+        &["Source", "Order", "Stated", "Lines add up to"],
+        rows.collect(),
+        all,
+    );
 }
 
 fn late(html: &mut String, quality: &DataQuality) {
@@ -119,12 +126,18 @@ fn late(html: &mut String, quality: &DataQuality) {
     let rows = late.by_source.iter().map(|source| {
         vec![
             Cell::text(&source.source),
-            Cell::number(source.events.to_string()),
-            Cell::number(source.lines.to_string()),
+            Cell::number(count(source.events)),
+            Cell::number(count(source.lines)),
             Cell::text(&instant(&source.last_processed_at)),
         ]
     });
-    table(html, &["Source", "Events", "Lines", "Last processed"], rows.collect(), late.by_source.len());
+    table(
+        html,
+        "Late events",
+        &["Source", "Events", "Lines", "Last processed"],
+        rows.collect(),
+        late.by_source.len(),
+    );
 }
 
 fn oversold(html: &mut String, quality: &DataQuality) {
@@ -139,10 +152,10 @@ fn oversold(html: &mut String, quality: &DataQuality) {
             Cell::text(&row.product_id),
             Cell::text(&row.name),
             Cell::text(&row.location_id),
-            Cell::number(row.quantity_at_end.to_string()),
-            Cell::number(row.lowest_in_day.map_or_else(dash, |lowest| lowest.to_string())),
+            Cell::number(count(row.quantity_at_end)),
+            Cell::number(row.lowest_in_day.map_or_else(dash, count)),
         ]
     });
     let header = ["Product", "Name", "Location", "At the end", "Lowest in the day"];
-    table(html, &header, rows.collect(), oversold.rows.len());
+    table(html, "Oversold stock", &header, rows.collect(), oversold.rows.len());
 }
