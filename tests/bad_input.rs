@@ -16,14 +16,15 @@ use serde_json::{Value, json};
 use stocktide_processor::Summary;
 use stocktide_verify::{Report, VerifyOptions};
 use support::World;
-use support::fates::Fate::{Applied, Duplicate, Rejected};
+use support::fates::Fate::{Applied, Duplicate, Parked, Rejected};
 use support::fates::{Fate, Fates, Line};
-use support::records::{Coordinates, Record, of, order, restock, sale, with, without};
+use support::records::{Coordinates, Record, of, order, payment, restock, sale, with, without};
 use uuid::Uuid;
 
 const ORDERS: &str = "online_orders";
 const SALES: &str = "store_sales";
 const RESTOCKS: &str = "supplier_restocks";
+const PAYMENTS: &str = "payments";
 /// The topics' `max.message.bytes`.
 const LARGEST_BATCH: usize = 4_194_304;
 /// What a batch of one record with a key of 5 bytes and no headers adds to its value.
@@ -34,6 +35,10 @@ const MASKED: &str = "**** **** **** 1111";
 
 fn bad(event: Value) -> Vec<Record> {
     vec![Record::event(ORDERS, &event)]
+}
+
+fn paid(event: Value) -> Vec<Record> {
+    vec![Record::event(PAYMENTS, &event)]
 }
 
 fn raw(value: impl Into<Vec<u8>>) -> Vec<Record> {
@@ -114,6 +119,17 @@ cases! {
     a_key_that_stands_twice_is_rejected_as_schema_violation: text("{", "{\"order_id\":\"other\",") => [Rejected("schema_violation")];
     a_key_that_stands_twice_in_a_line_is_rejected_as_schema_violation: text("\"quantity\":1", "\"quantity\":1,\"quantity\":2") => [Rejected("schema_violation")];
     a_nul_in_a_text_is_rejected_as_schema_violation: bad(with(order(), "user_id", "a\0b")) => [Rejected("schema_violation")];
+
+    // Payments
+    a_payment_without_order_id_is_rejected_as_schema_violation: paid(without(payment("x"), "order_id")) => [Rejected("schema_violation")];
+    a_payment_without_status_is_rejected_as_schema_violation: paid(without(payment("x"), "payment_status")) => [Rejected("schema_violation")];
+    a_payment_of_an_unknown_status_is_rejected_as_schema_violation: paid(with(payment("x"), "payment_status", "lost")) => [Rejected("schema_violation")];
+    three_last_digits_are_rejected_as_schema_violation: paid(with(payment("x"), "card_last_four", "123")) => [Rejected("schema_violation")];
+    a_negative_payment_is_rejected_as_invalid_price: paid(with(payment("x"), "amount", -1)) => [Rejected("invalid_price")];
+    a_payment_in_dollars_is_rejected_as_currency_mismatch: paid(with(payment("x"), "currency", "USD")) => [Rejected("currency_mismatch")];
+    a_payment_tombstone_is_rejected_as_malformed_json: vec![Record::tombstone(PAYMENTS)] => [Rejected("malformed_json")];
+    a_payment_with_a_full_card_number_is_rejected_as_card_number: vec![Record::event(PAYMENTS, &with(payment("x"), "card_last_four", CARD)).masked(CARD, MASKED)] => [Rejected("card_number")];
+    a_payment_without_its_order_waits: paid(payment("never placed")) => [Parked];
 
     // Values that are not allowed
     an_unknown_product_is_rejected_as_unknown_product: bad(of(order(), "unicorn", 1)) => [Rejected("unknown_product")];
@@ -379,11 +395,12 @@ fn consumed_is_the_sum_of_all_fates() {
     OUTCOME.fates.check_sums(OUTCOME.all_sent());
     let all: Vec<Fate> = cases().into_iter().flat_map(|(.., fates)| fates).collect();
     let count = |wanted: fn(&Fate) -> bool| all.iter().filter(|fate| wanted(fate)).count() as u64;
-    let Summary { consumed, applied, duplicates, rejected, .. } = &OUTCOME.summary;
+    let Summary { consumed, applied, duplicates, rejected, parked, .. } = &OUTCOME.summary;
     // The last record, and the event on two topics, are counted beside the cases.
     assert_eq!(*consumed, all.len() as u64 + 3);
     assert_eq!((*applied, *duplicates), (count(|f| *f == Applied) + 2, count(|f| *f == Duplicate) + 1));
     assert_eq!(rejected.values().sum::<u64>(), count(|f| matches!(f, Rejected(_))));
+    assert_eq!(*parked, count(|f| *f == Parked));
     assert_eq!(OUTCOME.fates.dlq.len() as u64, rejected.values().sum::<u64>() + 2);
 }
 

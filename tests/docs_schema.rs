@@ -12,7 +12,7 @@ use stocktide_store::migrate;
 
 /// What belongs together by value, without a foreign key: (one, many, columns of the many, columns of the one). The processor
 /// holds an event against the catalogue before it appends lines, so the database does not check each line again.
-const BY_VALUE: [(&str, &str, &[&str], &[&str]); 12] = [
+const BY_VALUE: [(&str, &str, &[&str], &[&str]); 15] = [
     ("order_headers", "orders", &["source", "order_id"], &["source", "order_id"]),
     ("products", "orders", &["product_id"], &["product_id"]),
     ("inventory", "orders", &["product_id", "location_id"], &["product_id", "location_id"]),
@@ -25,6 +25,9 @@ const BY_VALUE: [(&str, &str, &[&str], &[&str]); 12] = [
     ("partition_progress", "events_log", &["topic", "partition"], &["topic", "partition"]),
     ("partition_progress", "sales_by_month", &["topic", "partition"], &["topic", "partition"]),
     ("order_headers", "payments", &["order_id"], &["order_id"]),
+    ("order_headers", "payment_events", &["order_id"], &["order_id"]),
+    ("payments", "payment_events", &["payment_id"], &["payment_id"]),
+    ("partition_progress", "parked_payments", &["partition"], &["partition"]),
 ];
 
 const HEAD: &str = "<!-- Made from a migrated PostgreSQL; UPDATE_DOCS=1 cargo test -p stocktide --test docs_schema writes it anew. -->

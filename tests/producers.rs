@@ -370,7 +370,7 @@ fn a_broker_that_is_killed_and_comes_back_has_each_record_once() {
 #[test]
 fn wrong_usage_is_told_in_one_line() {
     for (args, said) in [
-        (&["produce", "toys"][..], "allowed: online-orders, store-sales, supplier-restocks, all"),
+        (&["produce", "toys"][..], "allowed: online-orders, store-sales, supplier-restocks, all, payments"),
         (&["produce", "all", "--rate", "0"], "allowed: max, or a number above 0"),
         (&["produce", "all", "--rate", "max"], "--rate max needs --count"),
         (&["produce", "all", "--late", "101"], "allowed: a number from 0 to 100"),

@@ -16,6 +16,7 @@ mod catalog;
 mod config;
 mod demo;
 mod dev;
+mod facts;
 mod health;
 mod import;
 mod jobs;
@@ -84,6 +85,7 @@ enum Command {
     Up(up::UpArgs),
     Topics(topics::TopicsArgs),
     Report(report::ReportArgs),
+    Facts(facts::FactsArgs),
     Verify(verify::VerifyArgs),
     Health(health::HealthArgs),
     Config(config::ConfigArgs),
@@ -142,6 +144,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Up(args) => up::run(args, &config).await,
         Command::Topics(args) => topics::run(args, &config).await,
         Command::Report(args) => report::run(args, &config).await,
+        Command::Facts(args) => facts::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,
         Command::Health(args) => health::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,

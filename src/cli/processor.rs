@@ -50,5 +50,6 @@ fn print(summary: &Summary) {
     for (reason, count) in &summary.rejected {
         println!("  {reason:<24} {count:>8}");
     }
+    println!("parked      {:>10}", summary.parked);
     println!("seconds     {:>10.2}", summary.seconds);
 }

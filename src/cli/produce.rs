@@ -5,18 +5,21 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Context;
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde_json::json;
 use sqlx::PgPool;
 use stocktide_producers::feed::{Pace, feed};
 use stocktide_producers::metrics::Metrics;
 use stocktide_producers::progress::Progress;
+use stocktide_producers::record::Record;
 use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
+use stocktide_producers::sim::faults::Faulty;
+use stocktide_producers::sim::payments::{ByTheClock, PaidOrders};
 use stocktide_producers::sim::timeline::{Spread, Timeline, start_for};
 use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
 use stocktide_producers::sink::{Delivered, Sink};
 use stocktide_runtime::admin::{self, Health};
-use stocktide_runtime::kafka::INPUT_TOPICS;
+use stocktide_runtime::kafka::{INPUT_TOPICS, PAYMENTS};
 use stocktide_runtime::{Config, clock, shutdown};
 use stocktide_store::catalogue;
 use tokio_util::sync::CancellationToken;
@@ -28,18 +31,30 @@ const DEADLINE: Duration = Duration::from_secs(70);
 /// Events a second where neither --rate nor --count says anything.
 const DEFAULT_RATE: f64 = 10.0;
 
-/// Simulate the sources: online orders, store sales, supplier restocks.
+/// Simulate the sources: online orders, store sales, supplier restocks, payments.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   stocktide produce all --catalogue synthetic --count 1000000
   stocktide produce online-orders --rate 50 --duplicates 2 --malformed 0.2
   stocktide produce all --seed 7 --start 2026-03-01T00:00:00Z --count 10000    the same bytes each time
+  stocktide produce payments --seed 7 --start 2026-03-01T00:00:00Z --count 900
+                                                     of the orders that online-orders makes of the same seed and start
+  stocktide produce --preset orders-and-payments --catalogue synthetic --count 450 --speed 20
+                                                     five minutes of it in fifteen seconds
 
 With --rate and without --start, events happen as they are sent. Else they follow a day's rhythm on a simulated clock that
 starts at --start, or so that the last event happens now. Ctrl-C ends it: what is under way is still delivered.")]
 pub struct ProduceArgs {
-    /// online-orders, store-sales, supplier-restocks or all.
-    source: SourceMix,
+    /// online-orders, store-sales, supplier-restocks, all (of these three) or payments.
+    #[arg(required_unless_present = "preset", conflicts_with = "preset")]
+    source: Option<What>,
+    /// A mix with payments: orders-and-payments (orders 1 to 80 over and over, one every 2 s; payments of orders 1 to 500, one
+    /// every second, most of which never find their order) or paid-orders (orders, each with what is paid for it).
+    #[arg(long, value_enum, value_name = "NAME")]
+    preset: Option<Preset>,
+    /// With --preset orders-and-payments: so many times faster than its clock, or max. [default: 1]
+    #[arg(long, value_name = "N|max", requires = "preset", conflicts_with = "rate")]
+    speed: Option<Rate>,
     /// Records a second, on an exact schedule that does not wait for the broker, or max. [default: max with --count, else 10]
     #[arg(long, value_name = "N|max")]
     rate: Option<Rate>,
@@ -91,6 +106,35 @@ pub struct ProduceArgs {
     /// One JSON object a line, one for each topic.
     #[arg(long)]
     json: bool,
+}
+
+/// What is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    /// What moves stock.
+    Mix(SourceMix),
+    /// Payments of simulated orders.
+    Payments,
+}
+
+impl FromStr for What {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<What, String> {
+        if name == "payments" {
+            return Ok(What::Payments);
+        }
+        name.parse().map(What::Mix).map_err(|error: String| format!("{error}, payments"))
+    }
+}
+
+/// `--preset`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Preset {
+    /// By the clock.
+    OrdersAndPayments,
+    /// Orders, each with what is paid for it.
+    PaidOrders,
 }
 
 /// `--catalogue`.
@@ -166,7 +210,7 @@ pub async fn run(args: ProduceArgs, config: &Config) -> anyhow::Result<ExitCode>
     };
     pool.close().await;
     eprintln!("{}", repeat_with(&options));
-    let simulator = Simulator::new(catalogue, options)?;
+    let records = args.records(catalogue, options)?;
 
     let (count, config) = (args.count, config.clone());
     let cancelled = shutdown::on_signal();
@@ -174,7 +218,7 @@ pub async fn run(args: ProduceArgs, config: &Config) -> anyhow::Result<ExitCode>
     // Without an end it is a service like any other, and can be watched as one.
     let metrics = if count.is_none() { Some(served(&config, &cancelled).await?) } else { None };
     // The producer's calls block.
-    let work = move || send(simulator, pace, count, &config, metrics, &cancelled);
+    let work = move || send(records, pace, count, &config, metrics, &cancelled);
     let work = tokio::task::spawn_blocking(work).await?;
     let delivered = work.context("the simulation")?;
     if args.json {
@@ -213,7 +257,47 @@ pub fn tell_topics(delivered: &Delivered) -> anyhow::Result<()> {
 }
 
 impl ProduceArgs {
+    /// The stream of records.
+    fn records(
+        &self,
+        catalogue: SimCatalogue,
+        options: Options,
+    ) -> anyhow::Result<Box<dyn Iterator<Item = Record> + Send>> {
+        let (seed, count) = (options.seed, options.count);
+        // These make faults of a sound stream; the simulator has its own.
+        let (duplicates, malformed) = (options.duplicates_ppm, options.malformed_ppm);
+        let sound = Options { duplicates_ppm: 0, malformed_ppm: 0, ..options.clone() };
+        let limit = usize::try_from(count.unwrap_or(u64::MAX)).unwrap_or(usize::MAX);
+        Ok(match (self.preset, self.source) {
+            (Some(Preset::OrdersAndPayments), _) => {
+                let records = ByTheClock::new(catalogue, seed, options.start)?;
+                Box::new(Faulty::new(records, seed, duplicates, malformed).take(limit))
+            }
+            (Some(Preset::PaidOrders), _) => {
+                let records = PaidOrders::new(catalogue, sound, true)?;
+                Box::new(Faulty::new(records, seed, duplicates, malformed).take(limit))
+            }
+            (None, Some(What::Payments)) => {
+                let records = PaidOrders::new(catalogue, sound, false)?;
+                Box::new(Faulty::new(records, seed, duplicates, malformed).take(limit))
+            }
+            (None, _) => Box::new(Simulator::new(catalogue, options)?),
+        })
+    }
+
+    /// Whether records come by a clock of their own.
+    fn by_the_clock(&self) -> bool {
+        self.preset == Some(Preset::OrdersAndPayments)
+    }
+
     fn pace(&self) -> Pace {
+        if self.by_the_clock() && self.rate.is_none() {
+            return match self.speed {
+                Some(Rate(Some(speed))) => Pace::Replay(speed),
+                Some(Rate(None)) => Pace::Max,
+                None => Pace::Replay(1.0),
+            };
+        }
         match self.rate {
             Some(Rate(Some(rate))) => Pace::Rate(rate),
             Some(Rate(None)) => Pace::Max,
@@ -222,9 +306,30 @@ impl ProduceArgs {
         }
     }
 
+    fn mix(&self) -> SourceMix {
+        match self.source {
+            Some(What::Mix(mix)) => mix,
+            Some(What::Payments) | None => SourceMix::OnlineOrders,
+        }
+    }
+
     fn options(&self, pace: Pace, config: &Config) -> anyhow::Result<Options> {
         let now = clock::now();
+        if self.speed.is_some() && !self.by_the_clock() {
+            return Err(Usage("--speed goes with --preset orders-and-payments".to_owned()).into());
+        }
         let (start, spread) = match (self.start, pace, self.count) {
+            // The last event happens now; without a count the first one does.
+            (None, _, Some(count)) if self.by_the_clock() => {
+                let seconds = i64::try_from(ByTheClock::seconds(count)).unwrap_or(i64::MAX);
+                let start = TimeDelta::try_seconds(seconds).and_then(|length| now.checked_sub_signed(length));
+                (start.unwrap_or(now), Spread::Daily(self.per_day))
+            }
+            (None, Pace::Replay(speed), None) if speed <= 1.0 => (now, Spread::Daily(self.per_day)),
+            (None, Pace::Replay(_), None) => {
+                return Err(Usage("--speed above 1 needs --count".to_owned()).into());
+            }
+
             (Some(start), _, _) => (start, Spread::Daily(self.per_day)),
             (None, Pace::Rate(rate), _) => (now, Spread::Steady(rate)),
             (None, _, Some(count)) => {
@@ -233,7 +338,15 @@ impl ProduceArgs {
             }
             (None, _, None) => return Err(Usage("--rate max needs --count".to_owned()).into()),
         };
-        let last = self.count.map_or(start, |count| Timeline::new(start, spread).at(count));
+        let last = match self.count {
+            Some(count) if self.by_the_clock() => {
+                let seconds = i64::try_from(ByTheClock::seconds(count)).unwrap_or(i64::MAX);
+                let length = TimeDelta::try_seconds(seconds).unwrap_or(TimeDelta::MAX);
+                start.checked_add_signed(length).unwrap_or(DateTime::<Utc>::MAX_UTC)
+            }
+            Some(count) => Timeline::new(start, spread).at(count),
+            None => start,
+        };
         if self.start.is_some() && last > now {
             let told = format!("--start {start}: the last event would happen at {last}, after now ({now})");
             return Err(Usage(told).into());
@@ -250,7 +363,7 @@ impl ProduceArgs {
             max_lines: usize::from(self.max_lines),
             ids: self.ids,
             currency: config.business.currency.clone(),
-            ..Options::new(self.source, self.seed.unwrap_or_else(new_seed), start)
+            ..Options::new(self.mix(), self.seed.unwrap_or_else(new_seed), start)
         })
     }
 }
@@ -286,15 +399,16 @@ async fn synthetic(pool: &PgPool, args: &ProduceArgs, config: &Config) -> anyhow
 }
 
 fn send(
-    simulator: Simulator,
+    records: Box<dyn Iterator<Item = Record> + Send>,
     pace: Pace,
     count: Option<u64>,
     config: &Config,
     metrics: Option<Metrics>,
     cancelled: &CancellationToken,
 ) -> anyhow::Result<Delivered> {
-    let sink = Sink::connect_counted(config, &INPUT_TOPICS, metrics)?;
+    let topics: Vec<&str> = INPUT_TOPICS.into_iter().chain([PAYMENTS]).collect();
+    let sink = Sink::connect_counted(config, &topics, metrics)?;
     let mut progress = Progress::new("records", count);
-    feed(simulator, pace, &sink, cancelled, |_| progress.tick())?;
+    feed(records, pace, &sink, cancelled, |_| progress.tick())?;
     Ok(sink.finish(DEADLINE))
 }

@@ -16,6 +16,8 @@ pub enum Fate {
     Applied,
     Duplicate,
     Rejected(&'static str),
+    /// It waits for its order, without a trace elsewhere.
+    Parked,
 }
 
 /// A row of `events_log`.
@@ -60,6 +62,7 @@ pub struct Progress {
     pub applied: i64,
     pub duplicates: i64,
     pub rejected: i64,
+    pub parked: i64,
 }
 
 /// All there is, by the input record's coordinates.
@@ -69,6 +72,7 @@ pub struct Fates {
     pub dlq: BTreeMap<Coordinates, Vec<Read>>,
     pub updates: BTreeMap<Coordinates, Vec<Value>>,
     pub progress: Vec<Progress>,
+    pub parked: Vec<Coordinates>,
 }
 
 impl Fates {
@@ -82,8 +86,10 @@ impl Fates {
             SELECT product_id, location_id, kind, quantity, delta, version, quantity_after, stock_status,
                 source, partition, \"offset\" FROM restock_lines";
         let lines: Vec<Line> = sqlx::query_as(lines).fetch_all(&world.database).await.unwrap();
-        let progress = "SELECT topic, partition, start_offset, next_offset, applied, duplicates, rejected FROM partition_progress";
+        let progress = "SELECT topic, partition, start_offset, next_offset, applied, duplicates, rejected, parked FROM partition_progress";
         let progress = sqlx::query_as(progress).fetch_all(&world.database).await.unwrap();
+        let parked = "SELECT 'payments', partition, \"offset\" FROM parked_payments";
+        let parked = sqlx::query_as(parked).fetch_all(&world.database).await.unwrap();
         let dlq = world.read("dlq").into_iter().map(|read| (origin(&read, "__connect.errors"), read));
         let updates = world.read("inventory_updates");
         let updates = updates.into_iter().map(|read| (origin(&read, "stocktide.source"), read.json()));
@@ -95,6 +101,7 @@ impl Fates {
             dlq: by(dlq),
             updates: by(updates),
             progress,
+            parked,
         }
     }
 
@@ -129,6 +136,12 @@ impl Fates {
                 "a duplicate is only counted: {}",
                 detail()
             ),
+            Fate::Parked => {
+                assert!(
+                    logged.is_empty() && !self.dlq.contains_key(at) && self.parked.contains(at),
+                    "{at:?} waits"
+                );
+            }
             Fate::Rejected(reason) => {
                 assert_eq!(found, [("rejected", Some(reason))], "{}", detail());
                 assert!(
@@ -192,7 +205,11 @@ impl Fates {
         }
         for row in &self.progress {
             let sent = expected.remove(&(row.topic.clone(), row.partition)).unwrap_or(0);
-            assert_eq!(row.applied + row.duplicates + row.rejected, sent, "consumed = sent: {row:?}");
+            assert_eq!(
+                row.applied + row.duplicates + row.rejected + row.parked,
+                sent,
+                "consumed = sent: {row:?}"
+            );
             assert_eq!(row.next_offset - row.start_offset, sent, "{row:?}");
             let logged = self
                 .logged

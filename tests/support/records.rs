@@ -132,6 +132,13 @@ pub fn restock() -> Value {
         "items": [{"product_id": "apple", "quantity": 1, "unit_cost": 0.5}]})
 }
 
+/// A captured payment of an order, under an id of its own.
+pub fn payment(order_id: &str) -> Value {
+    json!({"event_id": Uuid::now_v7(), "payment_id": Uuid::now_v7().to_string(), "order_id": order_id,
+        "payment_method": "card", "card_last_four": "0042", "payment_status": "captured",
+        "payment_datetime": "2025-03-01T10:00:05Z", "amount": "1.00"})
+}
+
 /// The event with a field set; `field` is a JSON pointer without its first slash, such as `items/0/quantity`.
 pub fn with(mut event: Value, field: &str, value: impl Into<Value>) -> Value {
     let (parent, name) = field.rsplit_once('/').unwrap_or(("", field));

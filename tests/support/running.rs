@@ -99,7 +99,7 @@ impl World {
     /// Waits until so many records have met their fate.
     pub async fn until_settled(&self, records: i64) {
         let deadline = Instant::now() + PATIENCE;
-        let sql = "SELECT coalesce(sum(applied + duplicates + rejected), 0)::bigint FROM partition_progress";
+        let sql = "SELECT coalesce(sum(applied + duplicates + rejected + parked), 0)::bigint FROM partition_progress";
         loop {
             let settled = self.number(sql).await;
             if settled >= records {

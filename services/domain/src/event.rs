@@ -16,11 +16,16 @@ pub enum Source {
     StoreSales,
     /// `supplier_restocks`
     SupplierRestocks,
+    /// `payments`
+    Payments,
 }
 
 impl Source {
     /// All input topics.
-    pub const ALL: [Source; 3] = [Source::OnlineOrders, Source::StoreSales, Source::SupplierRestocks];
+    pub const ALL: [Source; 4] =
+        [Source::OnlineOrders, Source::StoreSales, Source::SupplierRestocks, Source::Payments];
+    /// Those whose events move stock.
+    pub const STOCK: [Source; 3] = [Source::OnlineOrders, Source::StoreSales, Source::SupplierRestocks];
 
     /// The topic's name.
     pub const fn topic(self) -> &'static str {
@@ -28,6 +33,7 @@ impl Source {
             Source::OnlineOrders => "online_orders",
             Source::StoreSales => "store_sales",
             Source::SupplierRestocks => "supplier_restocks",
+            Source::Payments => "payments",
         }
     }
 
@@ -75,6 +81,8 @@ pub enum Body {
     },
     /// A delivery came in, or stock was corrected.
     Restocked(Restock),
+    /// An online order was paid, or its payment moved on.
+    Paid(Payment),
 }
 
 /// An online order's way. The order of the variants is the order of progress; a late `shipped` does not undo `delivered`.
@@ -199,4 +207,69 @@ pub struct RestockItem {
     pub quantity: i64,
     /// Cost per unit.
     pub unit_cost: Option<Money>,
+}
+
+/// A payment of an online order, or what became of one. Full card numbers are nowhere in it: an event that carries one is
+/// rejected before it gets here.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Payment {
+    /// Its business id: the same one comes again with each status.
+    pub payment_id: String,
+    /// The online order.
+    pub order_id: String,
+    /// How it is paid.
+    pub payment_method: Option<String>,
+    /// The card's last four digits.
+    pub card_last_four: Option<String>,
+    /// How far it is.
+    pub status: PaymentStatus,
+    /// The amount, where it is stated.
+    pub amount: Option<Money>,
+}
+
+/// How far a payment is. The order of the variants decides between two events of the same moment: the later one holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum PaymentStatus {
+    /// Begun.
+    Pending,
+    /// The money is reserved.
+    Authorised,
+    /// The money is there.
+    Captured,
+    /// It came to nothing.
+    Failed,
+    /// The money went back.
+    Refunded,
+}
+
+impl PaymentStatus {
+    /// Every one, in order.
+    pub const ALL: [PaymentStatus; 5] = [
+        PaymentStatus::Pending,
+        PaymentStatus::Authorised,
+        PaymentStatus::Captured,
+        PaymentStatus::Failed,
+        PaymentStatus::Refunded,
+    ];
+
+    /// As it stands in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            PaymentStatus::Pending => "pending",
+            PaymentStatus::Authorised => "authorised",
+            PaymentStatus::Captured => "captured",
+            PaymentStatus::Failed => "failed",
+            PaymentStatus::Refunded => "refunded",
+        }
+    }
+
+    /// The status of a name, whatever its case; `completed` is captured, and `authorized` is authorised.
+    pub fn from_name(name: &str) -> Option<PaymentStatus> {
+        let is = |known: &str| name.eq_ignore_ascii_case(known);
+        match () {
+            () if is("completed") => Some(PaymentStatus::Captured),
+            () if is("authorized") => Some(PaymentStatus::Authorised),
+            () => PaymentStatus::ALL.into_iter().find(|status| is(status.as_str())),
+        }
+    }
 }

@@ -1,9 +1,11 @@
 //! Settles a batch of records: which fate each one meets, and what the applied ones change.
 //!
 //! The fold sees the batch in its order and what the database [`Known`]s of it; it neither reads nor writes anything
-//! itself. Every record is settled alone: a rejected one leaves no trace in what follows. Stock figures are deltas here;
+//! itself. Every record is settled alone: a rejected one leaves no trace in what follows. Payments are settled after all the
+//! others. Stock figures are deltas here;
 //! [`Settled::running`] turns the finals that the database returns into the figure after each single change.
 
+pub mod payments;
 mod settled;
 
 use std::cell::OnceCell;
@@ -17,7 +19,8 @@ use crate::event::{Body, Event, Item, OrderStatus, Restock, RestockKind, Return,
 use crate::{Catalogue, Money, ProductKind, Reason, Reject};
 
 pub use settled::{
-    After, Change, Fate, Header, LineKind, MonthDelta, OrderLine, RestockLine, Settled, StockDelta, UserDelta,
+    After, Change, Fate, Header, LineKind, MonthDelta, OrderLine, PaymentRow, RestockLine, Settled,
+    StockDelta, UserDelta,
 };
 
 /// A decoded record of the batch.
@@ -48,6 +51,10 @@ pub struct Known<'a> {
     /// Units on hand of the rows that online orders of the batch would take from; only under the policy that rejects
     /// what stock cannot cover. A row that is missing here has nothing.
     pub stock: Option<&'a FxHashMap<(String, String), i64>>,
+    /// Those of the batch's payment_ids that are known, with their orders.
+    pub payments: &'a FxHashMap<String, String>,
+    /// Whether a payment waits for an order that is not known yet; else it is rejected at once.
+    pub payments_may_wait: bool,
     /// Business months follow it.
     pub timezone: Tz,
 }
@@ -59,6 +66,8 @@ pub struct KnownOrder {
     pub status: OrderStatus,
     /// Whose it is.
     pub user_id: Option<String>,
+    /// Σ quantity × price.
+    pub value: Money,
     /// Its sale lines.
     pub lines: Vec<KnownLine>,
 }
@@ -83,13 +92,14 @@ pub struct KnownLine {
     pub moved_stock: bool,
 }
 
-/// The orders that a record needs to know of beyond its own: what it ships, cancels or brings back. The flag says
+/// The orders that a record needs to know of beyond its own: what it ships, cancels, brings back or pays. The flag says
 /// whether their lines matter, too.
 pub fn references(record: &Record) -> Option<((Source, &str), bool)> {
     match &record.decoded.as_ref().ok()?.body {
         Body::Progressed { order_id, .. } => Some(((record.source, order_id), false)),
         Body::Cancelled { order_id } => Some(((record.source, order_id), true)),
         Body::Returned(r) => r.original_id.as_deref().map(|id| ((record.source, id), true)),
+        Body::Paid(payment) => Some(((Source::OnlineOrders, &payment.order_id), false)),
         Body::Sold(_) | Body::Restocked(_) => None,
     }
 }
@@ -97,9 +107,19 @@ pub fn references(record: &Record) -> Option<((Source, &str), bool)> {
 /// Settles a batch.
 pub fn fold<'a>(batch: &'a [Record], known: &'a Known<'a>) -> Settled<'a> {
     let mut fold = Fold::new(batch, known);
+    let mut payments = Vec::new();
     for (at, record) in batch.iter().enumerate() {
+        if record.source == Source::Payments {
+            payments.push(at);
+            // Holds its place until its turn comes.
+            fold.out.fates.push(Fate::Parked);
+            continue;
+        }
         let fate = fold.settle(at as u32, record);
         fold.out.fates.push(fate);
+    }
+    for at in payments {
+        fold.out.fates[at] = fold.settle(at as u32, &batch[at]);
     }
     fold.finish()
 }
@@ -108,6 +128,7 @@ pub fn fold<'a>(batch: &'a [Record], known: &'a Known<'a>) -> Settled<'a> {
 struct OrderState<'a> {
     status: OrderStatus,
     user_id: Option<&'a str>,
+    value: Money,
     lines: Vec<SoldLine<'a>>,
     /// The lines by product, made when something comes back: both may have ten thousand lines.
     sold: OnceCell<FxHashMap<&'a str, Sold>>,
@@ -142,6 +163,8 @@ struct Fold<'a> {
     returned: FxHashMap<((Source, &'a str), &'a str), i64>,
     placed: FxHashSet<(Source, &'a str)>,
     applied: FxHashSet<Uuid>,
+    /// The payments that the batch applied, with their orders.
+    paid: FxHashMap<&'a str, &'a str>,
     changed_statuses: FxHashMap<(Source, &'a str), OrderStatus>,
     rows: FxHashMap<(&'a str, &'a str), u32>,
     /// Per stock row, its newest change.
@@ -174,6 +197,7 @@ impl<'a> Fold<'a> {
             referenced: batch.iter().filter_map(references).map(|(key, _)| key).collect(),
             placed: FxHashSet::default(),
             applied: FxHashSet::default(),
+            paid: FxHashMap::default(),
             changed_statuses: FxHashMap::default(),
             rows: FxHashMap::default(),
             newest: Vec::new(),
@@ -198,6 +222,7 @@ impl<'a> Fold<'a> {
             Body::Progressed { order_id, status } => self.progress(at, order_id, *status),
             Body::Cancelled { order_id } => self.cancel(at, order_id),
             Body::Restocked(restock) => self.restock(at, restock),
+            Body::Paid(payment) => return self.pay(at, payment),
         };
         match step {
             Ok(()) => {
@@ -228,7 +253,7 @@ impl<'a> Fold<'a> {
         self.placed.insert(key);
         if self.referenced.contains(&key) {
             let header = Some(self.out.headers.len());
-            self.orders.insert(key, OrderState::placed(sale, lines.clone(), header));
+            self.orders.insert(key, OrderState::placed(sale, value, lines.clone(), header));
         }
         self.out.headers.push(Header {
             record: at.record,
@@ -595,15 +620,21 @@ impl<'a> OrderState<'a> {
         OrderState {
             status: order.status,
             user_id: order.user_id.as_deref(),
+            value: order.value,
             lines: order.lines.iter().map(line).collect(),
             sold: OnceCell::new(),
             header: None,
         }
     }
 
-    fn placed(sale: &'a Sale, lines: Vec<SoldLine<'a>>, header: Option<usize>) -> OrderState<'a> {
+    fn placed(
+        sale: &'a Sale,
+        value: Money,
+        lines: Vec<SoldLine<'a>>,
+        header: Option<usize>,
+    ) -> OrderState<'a> {
         let (status, user_id) = (OrderStatus::Placed, sale.user_id.as_deref());
-        OrderState { status, user_id, lines, sold: OnceCell::new(), header }
+        OrderState { status, user_id, value, lines, sold: OnceCell::new(), header }
     }
 
     fn sold(&self) -> &FxHashMap<&'a str, Sold> {

@@ -57,7 +57,7 @@ const FIGURES: [&str; 6] = ["amount", "order_value", "price_per_unit", "quantity
 /// Fields whose dates are shown.
 const TIMES: [&str; 4] = ["order_timestamp", "payment_datetime", "received_at", "sold_at"];
 /// Words that are shown where they are a field's whole text.
-const WORDS: [&str; 17] = [
+const WORDS: [&str; 18] = [
     "placed",
     "shipped",
     "delivered",
@@ -70,6 +70,7 @@ const WORDS: [&str; 17] = [
     "pending",
     "failed",
     "refunded",
+    "authorised",
     "authorized",
     "captured",
     "GBP",

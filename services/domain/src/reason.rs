@@ -56,6 +56,8 @@ reasons! {
     AlreadyCancelled = "already_cancelled",
     /// A payment whose order never came.
     OrphanPayment = "orphan_payment",
+    /// A known payment_id comes for another order.
+    PaymentConflict = "payment_conflict",
     /// The event carries a full card number.
     CardNumber = "card_number",
     /// The record, its nesting, a text or the number of its lines is beyond the limit.

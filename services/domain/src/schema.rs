@@ -4,7 +4,7 @@ use schemars::JsonSchema;
 use schemars::generate::SchemaSettings;
 use serde_json::{Value, json};
 
-use crate::decode::wire::{OnlineOrder, StoreSale, SupplierRestock};
+use crate::decode::wire::{OnlineOrder, Payment, StoreSale, SupplierRestock};
 use crate::event::Source;
 use crate::reason::Reason;
 use crate::stock::StockStatus;
@@ -28,6 +28,7 @@ pub fn input(source: Source) -> Value {
         Source::OnlineOrders => schema_of::<OnlineOrder<'_>>(false),
         Source::StoreSales => schema_of::<StoreSale<'_>>(false),
         Source::SupplierRestocks => schema_of::<SupplierRestock<'_>>(false),
+        Source::Payments => schema_of::<Payment<'_>>(false),
     };
     with(schema, "examples", examples(source))
 }
@@ -38,7 +39,7 @@ pub fn inventory_update() -> Value {
     let statuses = [StockStatus::InStock, StockStatus::Low, StockStatus::Out, StockStatus::Oversold];
     let mut schema = with(schema, "examples", json!([update_example()]));
     schema["properties"]["stock_status"]["enum"] = json!(statuses.map(StockStatus::as_str));
-    schema["properties"]["source"]["enum"] = json!(Source::ALL.map(Source::topic));
+    schema["properties"]["source"]["enum"] = json!(Source::STOCK.map(Source::topic));
     schema
 }
 
@@ -98,6 +99,13 @@ fn examples(source: Source) -> Value {
               "location_id": "online", "received_at": "2025-01-01T18:00:00Z", "note": "2 broken",
               "items": [{ "product_id": "85123A", "quantity": -2 }] },
         ]),
+        Source::Payments => json!([
+            { "event_id": "01941f29-7c00-7aaa-8aaa-0000000000d1", "payment_id": "PAY-1", "order_id": "536365",
+              "payment_method": "card", "card_last_four": "0042", "payment_status": "Authorised",
+              "payment_datetime": "2025-01-01T08:26:05Z", "amount": "15.30", "currency": "GBP" },
+            { "event_id": "01941f29-7c00-7aaa-8aaa-0000000000d2", "payment_id": "PAY-1", "order_id": 536365,
+              "payment_status": "completed", "payment_datetime": "2025-01-01T08:27:00+00:00" },
+        ]),
     }
 }
 
@@ -129,6 +137,13 @@ pub fn asyncapi() -> Value {
             "receive",
             "Deliveries, and corrections of stock.",
             message("supplier_restocks", "restock_id"),
+        ),
+        (
+            "payments",
+            "receive",
+            "Payments of online orders, with each change of their status. One that comes before its order waits for it, for \
+             payments.wait (10 minutes by default).",
+            message("payments", "payment_id"),
         ),
         (
             INVENTORY_UPDATES,
@@ -207,7 +222,7 @@ fn headers(required: &[&str], properties: Value) -> Value {
 fn inventory_updates() -> Value {
     let names = ["stocktide.source.topic", "stocktide.source.partition", "stocktide.source.offset"];
     let properties = json!({
-        names[0]: { "type": "string", "enum": Source::ALL.map(Source::topic), "description": "Topic of the event." },
+        names[0]: { "type": "string", "enum": Source::STOCK.map(Source::topic), "description": "Topic of the event." },
         names[1]: { "type": "string", "pattern": "^[0-9]+$", "description": "Its partition." },
         names[2]: { "type": "string", "pattern": "^[0-9]+$", "description": "Its offset." },
     });

@@ -84,6 +84,7 @@ fn a_missing_or_null_required_field_is_rejected_by_name() {
         (Source::OnlineOrders, vec!["event_id", "order_id", "order_timestamp", "items"]),
         (Source::StoreSales, vec!["event_id", "sale_id", "store_id", "sold_at", "items"]),
         (Source::SupplierRestocks, vec!["event_id", "restock_id", "location_id", "received_at", "items"]),
+        (Source::Payments, vec!["event_id", "payment_id", "order_id", "payment_status", "payment_datetime"]),
     ];
     for (source, names) in required {
         for name in names {
@@ -344,4 +345,55 @@ fn a_rejected_record_that_is_json_still_tells_its_event_id() {
         assert_eq!(reject.event_id.map(|id| id.to_string()).as_deref(), Some(EVENT_ID), "{value}");
     }
     assert_eq!(decode_order(&order(&[("event_id", "\"x\"")])).unwrap_err().event_id, None);
+}
+
+#[test]
+fn a_payment_that_is_not_as_documented_is_rejected_by_the_name_of_the_field() {
+    let payment = |name, json| decode_support::record(Source::Payments, &[(name, json)]);
+    let cases = [
+        ("payment_status", vec!["\"lost\"", "\"\"", "5", "[]", "\"captured \""], Reason::SchemaViolation),
+        (
+            "card_last_four",
+            vec!["\"123\"", "\"12345\"", "\"12a4\"", "\"١٢٣٤\"", "42", "-123", "12.3", "\"\"", "[]"],
+            Reason::SchemaViolation,
+        ),
+        ("payment_id", vec!["\"\"", "1.5", "{}", "true"], Reason::SchemaViolation),
+        ("order_id", vec!["\"\"", "1.5", "{}", "true"], Reason::SchemaViolation),
+        ("payment_method", vec!["5", "[]"], Reason::SchemaViolation),
+        ("amount", vec!["-1", "\"1.00001\"", "\"NaN\"", "1e300", "\"1,50\""], Reason::InvalidPrice),
+        ("currency", vec!["\"XTS\"", "\"\""], Reason::CurrencyMismatch),
+        ("payment_datetime", vec!["\"2026-11-21\"", "5"], Reason::SchemaViolation),
+        (
+            "payment_datetime",
+            vec!["\"1999-12-31T23:59:59Z\"", "\"2026-11-22T12:00:01Z\""],
+            Reason::TimestampOutOfRange,
+        ),
+    ];
+    for (name, values, reason) in cases {
+        for json in values {
+            let reject = rejected_of(Source::Payments, payment(name, json), reason, name);
+            assert_eq!(reject.event_id.map(|id| id.to_string()).as_deref(), Some(EVENT_ID), "{name}: {json}");
+        }
+    }
+    let long = format!("\"{}\"", "x".repeat(257));
+    for name in ["payment_id", "order_id", "payment_method"] {
+        rejected_of(Source::Payments, payment(name, &long), Reason::TooLarge, name);
+    }
+    rejected_of(Source::Payments, payment("payment_id", r#""a\u0000b""#), Reason::SchemaViolation, "NUL");
+}
+
+#[test]
+fn a_payment_that_carries_a_full_card_number_is_rejected_wherever_it_stands() {
+    let card = decode_support::CARD;
+    for (name, json) in [
+        ("card_last_four", format!("\"{card}\"")),
+        ("card_last_four", card.to_owned()),
+        ("payment_method", format!("\"card {card}\"")),
+        ("card_number", "\"4111-1111-1111-1111\"".to_owned()),
+        ("extra", format!("{{\"pan\":[\"{card}\"]}}")),
+    ] {
+        let value = decode_support::record(Source::Payments, &[(name, &json)]);
+        let reject = rejected_of(Source::Payments, value, Reason::CardNumber, "full card number");
+        assert!(!reject.detail.contains("4111"), "{}", reject.detail);
+    }
 }

@@ -39,6 +39,10 @@ fn every_example_is_an_event_and_every_type_has_one() {
             applied(source, &example.to_string());
             types.push(example["type"].clone());
         }
+        if source == Source::Payments {
+            assert!(types.iter().all(Value::is_null), "a payment has a status and no type");
+            continue;
+        }
         types.push(Value::Null);
         assert_eq!(schema["properties"]["type"]["enum"], Value::Array(types), "{source}");
     }
@@ -51,6 +55,7 @@ fn every_example_is_an_event_and_every_type_has_one() {
 fn a_field_is_required_in_the_schema_exactly_if_decoding_misses_it() {
     for source in Source::ALL {
         let schema = schema::input(source);
+        let no_line = serde_json::Map::new();
         let line = &schema["properties"]["items"]["items"];
         let full = schema["examples"][0].clone();
         for name in schema["properties"].as_object().unwrap().keys() {
@@ -60,7 +65,7 @@ fn a_field_is_required_in_the_schema_exactly_if_decoding_misses_it() {
             let required = lists(&schema["required"], name) || lists(&schema["else"]["required"], name);
             check(source, &event, name, required);
         }
-        for name in line["properties"].as_object().unwrap().keys() {
+        for name in line["properties"].as_object().unwrap_or(&no_line).keys() {
             let mut event = full.clone();
             event["items"][0].as_object_mut().unwrap().remove(name);
             check(source, &event, name, lists(&line["required"], name));
@@ -133,7 +138,9 @@ fn what_the_order_schema_says_of_progress_holds() {
 fn the_asyncapi_document_names_every_topic_and_its_references_lead_somewhere() {
     let document = schema::asyncapi();
     let names: Vec<String> = schema::documents().into_iter().map(|(name, _)| name).collect();
-    for topic in ["online_orders", "store_sales", "supplier_restocks", "inventory_updates", "dlq"] {
+    let topics =
+        ["online_orders", "store_sales", "supplier_restocks", "payments", "inventory_updates", "dlq"];
+    for topic in topics {
         assert_eq!(document["channels"][topic]["address"], json!(topic));
         assert!(document["components"]["messages"][topic]["bindings"]["kafka"]["key"].is_object(), "{topic}");
     }

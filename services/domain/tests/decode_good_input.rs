@@ -4,7 +4,7 @@
 mod decode_support;
 
 use decode_support::{applied, order, order_of, record};
-use stocktide_domain::event::{OrderStatus, RestockKind};
+use stocktide_domain::event::{OrderStatus, PaymentStatus, RestockKind};
 use stocktide_domain::{Body, Money, Source};
 
 fn money(text: &str) -> Money {
@@ -123,5 +123,46 @@ fn a_moment_is_kept_in_utc_to_the_microsecond() {
     assert_eq!(
         applied(Source::OnlineOrders, &value).occurred_at.to_rfc3339(),
         "2026-11-21T11:30:00.123456+00:00"
+    );
+}
+
+#[test]
+fn a_payment_is_read_field_by_field_and_its_status_in_any_case() {
+    let fields = [
+        ("payment_id", "7001"),
+        ("order_id", "536365"),
+        ("payment_method", r#""card""#),
+        ("card_last_four", r#""0042""#),
+        ("amount", "15.3"),
+        ("currency", r#""gbp""#),
+    ];
+    let event = applied(Source::Payments, &record(Source::Payments, &fields));
+    let Body::Paid(payment) = event.body else { panic!("not a payment") };
+    assert_eq!((payment.payment_id.as_str(), payment.order_id.as_str()), ("7001", "536365"));
+    assert_eq!(
+        (payment.payment_method.as_deref(), payment.card_last_four.as_deref()),
+        (Some("card"), Some("0042"))
+    );
+    assert_eq!(
+        (payment.amount, payment.status),
+        (Some(Money::from_ten_thousandths(153_000)), PaymentStatus::Captured)
+    );
+
+    let status = |word: &str| {
+        let value = record(Source::Payments, &[("payment_status", &format!("\"{word}\""))]);
+        let Body::Paid(payment) = applied(Source::Payments, &value).body else { panic!("not a payment") };
+        assert_eq!((payment.amount, payment.card_last_four), (None, None));
+        payment.status
+    };
+    for known in PaymentStatus::ALL {
+        assert_eq!(status(known.as_str()), known);
+        assert_eq!(status(&known.as_str().to_uppercase()), known);
+        assert_eq!(PaymentStatus::from_name(known.as_str()), Some(known));
+    }
+    assert_eq!(status("Completed"), PaymentStatus::Captured);
+    assert_eq!(status("AUTHORIZED"), PaymentStatus::Authorised);
+    let four = record(Source::Payments, &[("card_last_four", "1111")]);
+    assert!(
+        matches!(applied(Source::Payments, &four).body, Body::Paid(p) if p.card_last_four.as_deref() == Some("1111"))
     );
 }

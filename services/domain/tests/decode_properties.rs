@@ -10,7 +10,9 @@ use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 use stocktide_domain::card::{contains, masked, redact};
 use stocktide_domain::decode::decode;
-use stocktide_domain::event::{Item, Restock, RestockItem, RestockKind, Return, Sale};
+use stocktide_domain::event::{
+    Item, Payment, PaymentStatus, Restock, RestockItem, RestockKind, Return, Sale,
+};
 use stocktide_domain::reason::DETAIL_LIMIT;
 use stocktide_domain::{Body, Event, Money, Reason, Source, schema};
 use uuid::Uuid;
@@ -160,6 +162,21 @@ fn restock() -> impl Strategy<Value = Restock> {
     )
 }
 
+fn payment() -> impl Strategy<Value = Payment> {
+    let texts = (text(), text(), prop::option::of(text()), prop::option::of("[0-9]{4}"));
+    let status = prop::sample::select(PaymentStatus::ALL.to_vec());
+    (texts, status, prop::option::of(money())).prop_map(
+        |((payment_id, order_id, payment_method, card_last_four), status, amount)| Payment {
+            payment_id,
+            order_id,
+            payment_method,
+            card_last_four,
+            status,
+            amount,
+        },
+    )
+}
+
 fn event() -> impl Strategy<Value = (Source, Event)> {
     let body = prop_oneof![
         sale().prop_map(|sale| (Source::OnlineOrders, Body::Sold(sale))),
@@ -176,6 +193,7 @@ fn event() -> impl Strategy<Value = (Source, Event)> {
         ),
         text().prop_map(|order_id| (Source::OnlineOrders, Body::Cancelled { order_id })),
         restock().prop_map(|restock| (Source::SupplierRestocks, Body::Restocked(restock))),
+        payment().prop_map(|payment| (Source::Payments, Body::Paid(payment))),
     ];
     let micros = 946_684_800_000_000..1_700_000_000_000_000_i64;
     (any::<u128>(), micros, body).prop_map(|(id, micros, (source, body))| {
@@ -190,6 +208,7 @@ fn encode(source: Source, event: &Event) -> String {
         Source::OnlineOrders => ("order_id", "order_timestamp", "location_id"),
         Source::StoreSales => ("sale_id", "sold_at", "store_id"),
         Source::SupplierRestocks => ("restock_id", "received_at", "location_id"),
+        Source::Payments => ("payment_id", "payment_datetime", "-"),
     };
     let mut fields = match &event.body {
         Body::Sold(sale) => json!({
@@ -209,6 +228,11 @@ fn encode(source: Source, event: &Event) -> String {
             "items": restock.items.iter().map(|item| json!({
                 "product_id": item.product_id, "quantity": item.quantity, "unit_cost": item.unit_cost.map(|m| m.to_string()),
             })).collect::<Vec<_>>(),
+        }),
+        Body::Paid(payment) => json!({
+            id: payment.payment_id, "order_id": payment.order_id, "payment_method": payment.payment_method,
+            "card_last_four": payment.card_last_four, "payment_status": payment.status.as_str(),
+            "amount": payment.amount.map(|m| m.to_string()),
         }),
     };
     fields["event_id"] = json!(event.event_id);

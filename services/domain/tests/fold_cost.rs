@@ -55,6 +55,8 @@ fn costs(products: usize) -> (Duration, Duration) {
         orders: &orders,
         returned: &returned,
         stock: None,
+        payments: &FxHashMap::default(),
+        payments_may_wait: true,
         timezone: chrono_tz::UTC,
     };
     let begun = Instant::now();

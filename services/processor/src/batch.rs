@@ -13,6 +13,7 @@ use stocktide_domain::{Reason, Reject, Source, fold};
 use stocktide_runtime::kafka::headers;
 use stocktide_store::{Batch, Partition, RawRecord, Span};
 
+use crate::publisher::PublishedUpTo;
 use crate::session::InHand;
 
 /// Records that were received together, decoded.
@@ -92,7 +93,7 @@ impl Records {
         &self,
         part: &Range<usize>,
         positions: &BTreeMap<Partition, i64>,
-        published: &BTreeMap<Partition, (i64, DateTime<Utc>)>,
+        published: &PublishedUpTo,
     ) -> BTreeMap<Partition, Span> {
         let mut last: BTreeMap<Partition, &RawRecord> = BTreeMap::new();
         for (raw, decoded) in self.raw[part.clone()].iter().zip(&self.decoded[part.clone()]) {

@@ -8,6 +8,7 @@ use stocktide_domain::Source;
 use stocktide_runtime::config::Config;
 use stocktide_runtime::kafka::OUTPUT_TOPICS;
 use stocktide_store::Partition;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -37,6 +38,7 @@ impl CaughtUp {
         options: &RunOptions,
         consumer: Arc<GroupConsumer>,
         begun: CancellationToken,
+        settle: mpsc::UnboundedSender<oneshot::Sender<()>>,
         shutdown: CancellationToken,
     ) -> JoinHandle<anyhow::Result<bool>> {
         let (config, wanted) = (config.clone(), options.until_caught_up);
@@ -44,7 +46,7 @@ impl CaughtUp {
             if !wanted {
                 return Ok(false);
             }
-            let watched = CaughtUp::wait(&config, consumer, &begun, &shutdown);
+            let watched = CaughtUp::wait(&config, consumer, &begun, &settle, &shutdown);
             shutdown.cancel();
             watched
         })
@@ -55,6 +57,7 @@ impl CaughtUp {
         config: &Config,
         consumer: Arc<GroupConsumer>,
         begun: &CancellationToken,
+        settle: &mpsc::UnboundedSender<oneshot::Sender<()>>,
         shutdown: &CancellationToken,
     ) -> anyhow::Result<bool> {
         let observer = Observer::new(config)?;
@@ -64,6 +67,12 @@ impl CaughtUp {
         let mut state = CaughtUp { consumer, observer, ends, seen: BTreeMap::new() };
         if retry(shutdown, || state.is_done()).is_none() {
             return Ok(false);
+        }
+        // Payments are not waited for; but those whose orders are there by now are joined to them.
+        let (answer, settled) = oneshot::channel();
+        if settle.send(answer).is_ok() {
+            // An error is a processor that is ending.
+            let _ = settled.blocking_recv();
         }
         // A commit is answered before its markers are everywhere: readers of committed records must see to the ends that
         // the outputs have now.

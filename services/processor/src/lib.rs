@@ -12,7 +12,8 @@
 //!   database holds, and goes on from P ([`recovery`]).
 //!
 //! The nine rules stand in the design and are model-checked; each is named where it is kept. The order of locks (rule 8)
-//! and the timeouts (rule 7) live in `stocktide_store`; rule 6, for what timers put out, comes with payments.
+//! and the timeouts (rule 7) live in `stocktide_store`. Payments that wait for their order are settled by a [`timer`], whose
+//! outputs have a cursor of their own (rule 6).
 
 mod batch;
 mod caught_up;
@@ -26,6 +27,7 @@ mod publisher;
 mod recovery;
 mod run;
 mod session;
+mod timer;
 mod watch;
 
 pub use run::{RunOptions, Summary, run};

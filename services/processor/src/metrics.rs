@@ -3,12 +3,13 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
+use chrono::{DateTime, Utc};
 use prometheus::Registry;
 use stocktide_domain::Reason;
 use stocktide_domain::event::Source;
 use stocktide_runtime::clock;
 use stocktide_runtime::kafka::OUTPUT_TOPICS;
-use stocktide_store::{Counts, Timings};
+use stocktide_store::{Counts, Ticked, Timings};
 
 /// Buckets for the sizes of batches.
 const SIZES: &[f64] = &[1.0, 10.0, 50.0, 100.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0];
@@ -45,6 +46,16 @@ stocktide_runtime::metrics! {
         lag: IntGaugeVec = "stocktide_processor_lag_records" ["topic", "partition"],
         /// Orders whose stated value was not the sum of their lines.
         value_mismatches: IntCounter = "stocktide_processor_order_value_mismatches_total" [],
+        /// Payments that wait for their order, in the partitions that this processor owns.
+        parked: IntGaugeVec = "stocktide_processor_payments_parked" ["partition"],
+        /// How long the oldest of them has waited, in seconds.
+        oldest_parked: IntGauge = "stocktide_processor_payments_oldest_parked_seconds" [],
+        /// Payments whose order came while they waited.
+        payments_joined: IntCounter = "stocktide_processor_payments_joined_total" [],
+        /// Payments whose order never came.
+        payments_orphaned: IntCounter = "stocktide_processor_payments_orphaned_total" [],
+        /// Payments whose amount was not their order's value.
+        amount_mismatches: IntCounter = "stocktide_processor_payment_amount_mismatches_total" [],
         /// Stock rows that fell below zero.
         oversold: IntCounter = "stocktide_processor_stock_rows_oversold_total" [],
         /// When a record was last applied or published, or none waited, in seconds since 1970.
@@ -102,8 +113,34 @@ impl Metrics {
             self.rejected.with_label_values(&[source.topic(), reason.code()]).inc_by(*n);
         }
         self.value_mismatches.inc_by(counts.value_mismatches);
+        self.amount_mismatches.inc_by(counts.amount_mismatches);
+        let orphans = counts.rejected.get(&(Source::Payments, Reason::OrphanPayment));
+        self.payments_orphaned.inc_by(orphans.copied().unwrap_or(0));
         self.oversold.inc_by(counts.oversold);
         self.progressed();
+    }
+
+    /// Counts what became of payments that waited, and shows how many still do.
+    pub fn count_ticked(&self, ticked: &Ticked, now: DateTime<Utc>) {
+        let topic = Source::Payments.topic();
+        self.applied.with_label_values(&[topic]).inc_by(ticked.joined);
+        self.payments_joined.inc_by(ticked.joined);
+        self.amount_mismatches.inc_by(ticked.amount_mismatches);
+        for (reason, n) in &ticked.rejected {
+            self.rejected.with_label_values(&[topic, reason.code()]).inc_by(*n);
+            if *reason == Reason::OrphanPayment {
+                self.payments_orphaned.inc_by(*n);
+            }
+        }
+        self.parked.reset();
+        for (partition, parked) in &ticked.waiting {
+            self.parked.with_label_values(&[&partition.to_string()]).set(*parked);
+        }
+        let age = ticked.oldest.map_or(0, |oldest| (now - oldest).num_seconds().max(0));
+        self.oldest_parked.set(age);
+        if ticked.processed_at.is_some() {
+            self.progressed();
+        }
     }
 
     /// Something was applied or published, or there is nothing to do.

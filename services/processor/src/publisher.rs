@@ -20,8 +20,9 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use stocktide_domain::Source;
 use stocktide_runtime::kafka::{DLQ, INVENTORY_UPDATES};
-use stocktide_store::{DeadLetter, Output, OutputBody, Partition};
+use stocktide_store::{DeadLetter, Output, OutputBody, Partition, Published};
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
@@ -36,14 +37,24 @@ pub struct Job {
     pub in_hand: InHand,
     /// The records.
     pub outputs: Vec<Output>,
-    /// The input offsets that are done with it.
-    pub offsets: BTreeMap<Partition, i64>,
+    /// How far the input is done with it.
+    pub offsets: BTreeMap<Partition, Mark>,
     /// When the batch was processed; none for a recovered one.
     pub processed_at: Option<DateTime<Utc>>,
 }
 
-/// Up to where each partition is published, and when the batch that ended there was processed.
-pub type Published = BTreeMap<Partition, (i64, DateTime<Utc>)>;
+/// How far a partition is done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// The offset that is committed.
+    pub offset: i64,
+    /// Of a partition of `payments`, the number of the last output of the timer that is in this Kafka transaction or an earlier
+    /// one. It stands in the offset's metadata, in decimal (rule 6).
+    pub timer_seq: i64,
+}
+
+/// Up to where each partition is published.
+pub type PublishedUpTo = BTreeMap<Partition, Published>;
 
 enum Request {
     Prepare(oneshot::Sender<anyhow::Result<()>>),
@@ -54,7 +65,7 @@ enum Request {
 pub struct Publisher {
     requests: mpsc::Sender<Request>,
     /// Shared with the thread.
-    published: Arc<Mutex<Published>>,
+    published: Arc<Mutex<PublishedUpTo>>,
 }
 
 impl Publisher {
@@ -87,7 +98,7 @@ impl Publisher {
     }
 
     /// Up to where this process has published.
-    pub fn published(&self) -> Published {
+    pub fn published(&self) -> PublishedUpTo {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -116,7 +127,7 @@ struct Worker {
     retiring: Option<String>,
     limits: Limits,
     metrics: Arc<Metrics>,
-    published: Arc<Mutex<Published>>,
+    published: Arc<Mutex<PublishedUpTo>>,
 }
 
 impl Worker {
@@ -202,7 +213,7 @@ impl Worker {
             bail!("the partitions were taken away");
         }
         // Of a partition that several of them end in, the last one's offset counts.
-        let offsets: BTreeMap<Partition, i64> = jobs.iter().flat_map(|job| job.offsets.clone()).collect();
+        let offsets: BTreeMap<Partition, Mark> = jobs.iter().flat_map(|job| job.offsets.clone()).collect();
         producer
             .send_offsets_to_transaction(&offset_list(&offsets)?, &session.stamp, left(deadline)?)
             .context("send_offsets")?;
@@ -222,7 +233,9 @@ impl Worker {
         self.metrics.published.with_label_values(&[INVENTORY_UPDATES]).inc_by(updates);
         let Some(at) = job.processed_at else { return };
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
-        published.extend(job.offsets.iter().map(|(partition, offset)| (*partition, (*offset, at))));
+        let up_to =
+            |mark: &Mark| Published { offset: mark.offset, processed_at: at, timer_seq: mark.timer_seq };
+        published.extend(job.offsets.iter().map(|(partition, mark)| (*partition, up_to(mark))));
     }
 }
 
@@ -241,10 +254,14 @@ fn gather(jobs: &mut Vec<Job>, inbox: &mpsc::Receiver<Request>) -> Option<Reques
     }
 }
 
-fn offset_list(offsets: &BTreeMap<Partition, i64>) -> anyhow::Result<TopicPartitionList> {
+fn offset_list(offsets: &BTreeMap<Partition, Mark>) -> anyhow::Result<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
-    for ((source, partition), offset) in offsets {
-        list.add_partition_offset(source.topic(), *partition, Offset::Offset(*offset))?;
+    for ((source, partition), mark) in offsets {
+        let mut element = list.add_partition(source.topic(), *partition);
+        element.set_offset(Offset::Offset(mark.offset))?;
+        if *source == Source::Payments {
+            element.set_metadata(mark.timer_seq.to_string());
+        }
     }
     Ok(list)
 }

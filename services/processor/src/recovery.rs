@@ -2,7 +2,8 @@
 //!
 //! Kafka's committed offset K never passes the database's next_offset P. What lies in [K, P) was applied and perhaps not
 //! published; the ledger and the log hold its result, so it is made again from there and published, without reading the
-//! input again (docs/adr/0002). Records from P on are new.
+//! input again (docs/adr/0002). Records from P on are new. What a timer put out is found by its number: K's metadata says up
+//! to which it is published (docs/adr/0010).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,10 +12,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
-use stocktide_store::{Partition, Position, StoreError, Writer};
+use stocktide_domain::Source;
+use stocktide_store::{Partition, Position, Stand, StoreError, Writer};
 
 use crate::intake::{GroupConsumer, Start};
-use crate::publisher::{Job, Publisher};
+use crate::publisher::{Job, Mark, PublishedUpTo, Publisher};
 use crate::session::Session;
 
 /// Offsets whose outputs are made again in one go.
@@ -53,10 +55,20 @@ impl From<StoreError> for RecoveryError {
 struct Log {
     /// K, where there is one.
     committed: Option<i64>,
+    /// The number in its metadata, where there is one.
+    number: Option<i64>,
     /// The first offset that is there.
     low: i64,
     /// The offset after the last one that is stable.
     high: i64,
+}
+
+/// Where a session's partitions are read on.
+pub struct Recovered {
+    /// Every partition.
+    pub starts: BTreeMap<Partition, Start>,
+    /// Where those of `payments` stand, for the timer.
+    pub stands: BTreeMap<i32, Stand>,
 }
 
 /// Reads the positions of a session's partitions, publishes what is applied and not published, and says where to read on.
@@ -68,7 +80,7 @@ pub async fn recover(
     consumer: &Arc<GroupConsumer>,
     writer: &Writer,
     publisher: &Publisher,
-) -> Result<BTreeMap<Partition, Start>, RecoveryError> {
+) -> Result<Recovered, RecoveryError> {
     // First of all no older transaction of this process may still be on its way.
     publisher.prepare().await?;
     // Should K be gone, this tells that something was published (rule 5).
@@ -77,12 +89,19 @@ pub async fn recover(
     let logs = read_logs(session, consumer).await?;
     let starts = logs.iter().map(|(partition, log)| (*partition, log.low)).collect();
     let positions = writer.positions(&starts).await?;
-    let mut found = BTreeMap::new();
+    let mut found = Recovered { starts: BTreeMap::new(), stands: BTreeMap::new() };
     for (partition, log) in logs {
         let position = positions.get(&partition).context("a progress row is missing")?;
         let published = settle(partition, log, position).map_err(RecoveryError::Stop)?;
+        let number = settle_timer(partition, log, position).map_err(RecoveryError::Stop)?;
+        let published = Mark { offset: published, timer_seq: number };
         republish(session, partition, published, position, writer, publisher).await?;
-        found.insert(partition, start(log, position));
+        if partition.0 == Source::Payments {
+            republish_timer(session, partition, number, position, writer, publisher).await?;
+            let stand = Stand { next_offset: position.next_offset, timer_seq: position.timer_seq };
+            found.stands.insert(partition.1, stand);
+        }
+        found.starts.insert(partition, start(log, position));
     }
     Ok(found)
 }
@@ -94,14 +113,16 @@ async fn read_logs(
 ) -> anyhow::Result<BTreeMap<Partition, Log>> {
     let (partitions, consumer) = (session.partitions.clone(), Arc::clone(consumer));
     let read = move || {
-        let committed = committed(&*consumer, &partitions)?;
+        let committed = committed_with_metadata(&*consumer, &partitions)?;
         let mut logs = BTreeMap::new();
         for (partition, committed) in partitions.into_iter().zip(committed) {
             let (topic, number) = (partition.0.topic(), partition.1);
             let (low, high) = consumer
                 .fetch_watermarks(topic, number, PATIENCE)
                 .with_context(|| format!("{topic}/{number}"))?;
-            logs.insert(partition, Log { committed, low, high });
+            let number = committed.as_ref().and_then(|(_, metadata)| metadata.parse().ok());
+            let committed = committed.map(|(offset, _)| offset);
+            logs.insert(partition, Log { committed, number, low, high });
         }
         Ok(logs)
     };
@@ -117,6 +138,15 @@ pub fn committed<C: rdkafka::consumer::ConsumerContext>(
     consumer: &rdkafka::consumer::BaseConsumer<C>,
     partitions: &[Partition],
 ) -> anyhow::Result<Vec<Option<i64>>> {
+    let committed = committed_with_metadata(consumer, partitions)?;
+    Ok(committed.into_iter().map(|committed| committed.map(|(offset, _)| offset)).collect())
+}
+
+/// As [`committed`], with the offsets' metadata.
+fn committed_with_metadata<C: rdkafka::consumer::ConsumerContext>(
+    consumer: &rdkafka::consumer::BaseConsumer<C>,
+    partitions: &[Partition],
+) -> anyhow::Result<Vec<Option<(i64, String)>>> {
     let mut list = TopicPartitionList::with_capacity(partitions.len());
     for (source, partition) in partitions {
         list.add_partition(source.topic(), *partition);
@@ -128,7 +158,7 @@ pub fn committed<C: rdkafka::consumer::ConsumerContext>(
             .context("a partition is missing in the answer")?;
         element.error().with_context(|| format!("committed offset of {source}/{partition}"))?;
         match element.offset() {
-            Offset::Offset(offset) => Ok(Some(offset)),
+            Offset::Offset(offset) => Ok(Some((offset, element.metadata().to_owned()))),
             _ => Ok(None),
         }
     };
@@ -173,16 +203,36 @@ fn settle((source, number): Partition, log: Log, position: &Position) -> Result<
     Ok(published)
 }
 
-/// Publishes what [K, P) put out, in pieces.
+/// Holds the number that is published of what the timer put out against the number that it has reached (rule 6); answers
+/// where publishing goes on, or why to stop.
+fn settle_timer((source, number): Partition, log: Log, position: &Position) -> Result<i64, String> {
+    let (name, reached) = (format!("{source}/{number}"), position.timer_seq);
+    match (log.committed, log.number) {
+        // Nothing was ever published: see `settle`.
+        (None, _) => Ok(0),
+        (Some(_), Some(published)) if published > reached => Err(format!(
+            "{name}: Kafka has number {published} of the timer as published, the database only {reached}: the database has lost \
+             commits"
+        )),
+        (Some(_), Some(published)) => Ok(published),
+        (Some(_), None) if reached == 0 => Ok(0),
+        (Some(offset), None) => Err(format!(
+            "{name}: the committed offset {offset} does not say up to which number the timer's outputs are published: it was \
+             not committed by a processor"
+        )),
+    }
+}
+
+/// Publishes what [K, P) put out, in pieces; all of them carry the timer's number that is published already.
 async fn republish(
     session: &Arc<Session>,
     partition: Partition,
-    from: i64,
+    published: Mark,
     position: &Position,
     writer: &Writer,
     publisher: &Publisher,
 ) -> Result<(), RecoveryError> {
-    let mut at = from;
+    let mut at = published.offset;
     while at < position.next_offset && session.is_live() {
         let to = (at + CHUNK).min(position.next_offset);
         let outputs = writer.outputs_of(partition, at, to, position.published_at).await?;
@@ -190,10 +240,37 @@ async fn republish(
         publisher.publish(Job {
             in_hand: session.take(),
             outputs,
-            offsets: BTreeMap::from([(partition, to)]),
+            offsets: BTreeMap::from([(partition, Mark { offset: to, ..published })]),
             processed_at: None,
         });
         // In step with the publisher, so that a long way back takes little memory.
+        publisher.prepare().await?;
+        at = to;
+    }
+    if session.is_live() { Ok(()) } else { Err(anyhow::anyhow!("the session ended").into()) }
+}
+
+/// Publishes what the timer put out above a number, in pieces, when all records of [K, P) are published.
+async fn republish_timer(
+    session: &Arc<Session>,
+    partition: Partition,
+    published: i64,
+    position: &Position,
+    writer: &Writer,
+    publisher: &Publisher,
+) -> Result<(), RecoveryError> {
+    let mut at = published;
+    while at < position.timer_seq && session.is_live() {
+        let to = (at + CHUNK).min(position.timer_seq);
+        let outputs = writer.timer_outputs_of(partition.1, at, to, position.published_at).await?;
+        tracing::info!(topic = %partition.0, partition = partition.1, after = at, to, "publishing the timer's outputs again");
+        let mark = Mark { offset: position.next_offset, timer_seq: to };
+        publisher.publish(Job {
+            in_hand: session.take(),
+            outputs,
+            offsets: BTreeMap::from([(partition, mark)]),
+            processed_at: None,
+        });
         publisher.prepare().await?;
         at = to;
     }
@@ -210,15 +287,21 @@ fn start(log: Log, position: &Position) -> Start {
 ///
 /// # Errors
 /// [`RecoveryError::Stop`] when it has.
-pub async fn still_sound(writer: &Writer, published: &BTreeMap<Partition, i64>) -> Result<(), RecoveryError> {
-    for (partition, position) in writer.positions(published).await? {
-        if let Some(published) =
-            published.get(&partition).filter(|published| **published > position.next_offset)
-        {
-            let (source, number) = partition;
+pub async fn still_sound(writer: &Writer, published: &PublishedUpTo) -> Result<(), RecoveryError> {
+    let starts = published.iter().map(|(partition, published)| (*partition, published.offset)).collect();
+    for (partition, position) in writer.positions(&starts).await? {
+        let Some(published) = published.get(&partition) else { continue };
+        let (source, number) = partition;
+        if published.offset > position.next_offset {
             return Err(RecoveryError::Stop(format!(
-                "{source}/{number}: {published} is published, the database only has {} as applied: it has lost commits",
-                position.next_offset
+                "{source}/{number}: {} is published, the database only has {} as applied: it has lost commits",
+                published.offset, position.next_offset
+            )));
+        }
+        if published.timer_seq > position.timer_seq {
+            return Err(RecoveryError::Stop(format!(
+                "{source}/{number}: number {} of the timer is published, the database only has {}: it has lost commits",
+                published.timer_seq, position.timer_seq
             )));
         }
     }
@@ -228,37 +311,64 @@ pub async fn still_sound(writer: &Writer, published: &BTreeMap<Partition, i64>) 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
-    use stocktide_domain::Source;
-
     use super::*;
 
     const AT: Partition = (Source::OnlineOrders, 0);
 
     fn position(next_offset: i64, published_offset: Option<i64>) -> Position {
         let (start_offset, log_floor) = (10, 10);
-        Position { start_offset, next_offset, published_offset, published_at: None, last: None, log_floor }
+        Position {
+            start_offset,
+            next_offset,
+            published_offset,
+            published_at: None,
+            last: None,
+            log_floor,
+            timer_seq: 7,
+            timer_published: 0,
+        }
     }
 
     #[test]
     fn publishing_goes_on_at_the_committed_offset() {
-        let log = Log { committed: Some(15), low: 10, high: 30 };
+        let log = Log { committed: Some(15), number: None, low: 10, high: 30 };
         assert_eq!(settle(AT, log, &position(20, Some(12))), Ok(15));
     }
 
     #[test]
     fn where_nothing_was_ever_published_it_begins_at_the_recorded_start() {
-        let log = Log { committed: None, low: 10, high: 30 };
+        let log = Log { committed: None, number: None, low: 10, high: 30 };
         assert_eq!(settle(AT, log, &position(20, None)), Ok(10));
     }
 
     #[test]
     fn it_stops_rather_than_break_a_promise() {
         let cases = [
-            (Log { committed: None, low: 10, high: 30 }, position(20, Some(12)), "committed offset is gone"),
-            (Log { committed: Some(21), low: 10, high: 30 }, position(20, Some(12)), "lost commits"),
-            (Log { committed: Some(15), low: 10, high: 19 }, position(20, None), "the log ends at 19"),
-            (Log { committed: Some(15), low: 21, high: 30 }, position(20, None), "the log starts at 21"),
-            (Log { committed: Some(9), low: 0, high: 30 }, position(20, None), "the log was cut at 10"),
+            (
+                Log { committed: None, number: None, low: 10, high: 30 },
+                position(20, Some(12)),
+                "committed offset is gone",
+            ),
+            (
+                Log { committed: Some(21), number: None, low: 10, high: 30 },
+                position(20, Some(12)),
+                "lost commits",
+            ),
+            (
+                Log { committed: Some(15), number: None, low: 10, high: 19 },
+                position(20, None),
+                "the log ends at 19",
+            ),
+            (
+                Log { committed: Some(15), number: None, low: 21, high: 30 },
+                position(20, None),
+                "the log starts at 21",
+            ),
+            (
+                Log { committed: Some(9), number: None, low: 0, high: 30 },
+                position(20, None),
+                "the log was cut at 10",
+            ),
         ];
         for (log, position, expected) in cases {
             let stopped = settle(AT, log, &position).unwrap_err();
@@ -267,8 +377,23 @@ mod tests {
     }
 
     #[test]
+    fn the_timer_s_outputs_go_on_at_the_number_beside_the_committed_offset() {
+        let (at, position) = ((Source::Payments, 0), position(20, Some(12)));
+        let log = |committed, number| Log { committed, number, low: 10, high: 30 };
+        assert_eq!(settle_timer(at, log(Some(15), Some(4)), &position), Ok(4));
+        assert_eq!(settle_timer(at, log(Some(15), Some(7)), &position), Ok(7));
+        assert_eq!(settle_timer(at, log(None, None), &position), Ok(0));
+        let fresh = Position { timer_seq: 0, ..position.clone() };
+        assert_eq!(settle_timer(at, log(Some(15), None), &fresh), Ok(0));
+        let stopped = settle_timer(at, log(Some(15), Some(8)), &position).unwrap_err();
+        assert!(stopped.contains("lost commits"), "{stopped}");
+        let stopped = settle_timer(at, log(Some(15), None), &position).unwrap_err();
+        assert!(stopped.contains("does not say up to which number"), "{stopped}");
+    }
+
+    #[test]
     fn a_log_that_was_cut_between_k_and_p_is_no_reason_to_stop() {
-        let log = Log { committed: Some(12), low: 18, high: 30 };
+        let log = Log { committed: Some(12), number: None, low: 18, high: 30 };
         assert_eq!(settle(AT, log, &position(20, None)), Ok(12));
         assert_eq!(start(log, &Position { last: Some((17, vec![])), ..position(20, None) }).last, None);
     }

@@ -6,13 +6,15 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
+use chrono::{DateTime, Utc};
 use prometheus::Registry;
 use serde::Serialize;
 use stocktide_domain::decode::{Limits, Rules};
 use stocktide_runtime::admin::Health;
 use stocktide_runtime::clock;
 use stocktide_runtime::config::{Config, StockPolicy};
-use stocktide_store::{Applied, Counts, Partition, StoreError, WriterOptions};
+use stocktide_store::{Applied, Counts, Partition, StoreError, Ticked, WriterOptions};
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{BatchLimits, Received};
@@ -22,9 +24,10 @@ use crate::database::Database;
 use crate::intake::{self, Intake, IntakeHandle, Patience, Starts};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
-use crate::publisher::{self, Job, Publisher};
-use crate::recovery::{self, RecoveryError};
+use crate::publisher::{self, Job, PublishedUpTo, Publisher};
+use crate::recovery::{self, Recovered, RecoveryError};
 use crate::session::Session;
+use crate::timer::Timer;
 use crate::watch::watch;
 
 /// How often the positions are held against each other, beside every beginning of a session.
@@ -44,7 +47,7 @@ pub struct RunOptions {
 /// What this process did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
-    /// Records that met their fate here.
+    /// Records that met their fate here, or wait for it.
     pub consumed: u64,
     /// Of them, applied.
     pub applied: u64,
@@ -52,6 +55,8 @@ pub struct Summary {
     pub duplicates: u64,
     /// Of them, rejected, by reason.
     pub rejected: BTreeMap<&'static str, u64>,
+    /// Of them, payments that still wait for their order.
+    pub parked: u64,
     /// From the first record received to the last one published.
     pub seconds: f64,
     /// Whether it ended because the group had caught up.
@@ -71,11 +76,15 @@ pub async fn run(
     let mut processor = Processor::start(config, &options, shutdown.child_token())?;
     let (consumer, shutdown) = (&processor.intake.consumer, processor.shutdown.clone());
     let begun = processor.begun.clone();
-    let caught_up = CaughtUp::watch(config, &options, Arc::clone(consumer), begun, shutdown.clone());
+    let settle = processor.settle.clone();
+    let caught_up = CaughtUp::watch(config, &options, Arc::clone(consumer), begun, settle, shutdown.clone());
     let (observer, metrics) = (Observer::new(config)?, Arc::clone(&processor.metrics));
     let watch = watch(observer, Arc::clone(consumer), metrics, options.health.clone(), shutdown.clone());
     let watch = tokio::spawn(watch);
     let done = processor.work().await;
+    // Whoever still asks for a look is answered by nobody.
+    processor.asked_to_settle.close();
+    while processor.asked_to_settle.try_recv().is_ok() {}
     // Whatever came of it, the consumer is to leave the group and what is in hand to be finished.
     shutdown.cancel();
     let caught_up = caught_up.await.context("the watch over the lag")?;
@@ -95,6 +104,12 @@ struct Processor {
     begun: CancellationToken,
     shutdown: CancellationToken,
     shutdown_deadline: Duration,
+    timer: Timer,
+    /// Where somebody asks for the timer to look at once, and is answered when it has.
+    settle: mpsc::UnboundedSender<oneshot::Sender<()>>,
+    asked_to_settle: mpsc::UnboundedReceiver<oneshot::Sender<()>>,
+    /// What was last written down as published.
+    noted: PublishedUpTo,
     summary: Summary,
     first_received: Option<Instant>,
 }
@@ -130,7 +145,9 @@ impl Processor {
             timezone: config.business.timezone,
             reject_uncovered: config.processor.stock_policy == StockPolicy::Reject,
             lock_timeout: Duration::from_secs(5),
+            payments_wait: config.payments.wait,
         };
+        let (settle, asked_to_settle) = mpsc::unbounded_channel();
         Ok(Processor {
             intake,
             publisher,
@@ -140,6 +157,10 @@ impl Processor {
             begun: CancellationToken::new(),
             shutdown,
             shutdown_deadline: config.processor.shutdown_deadline,
+            timer: Timer::default(),
+            settle,
+            asked_to_settle,
+            noted: PublishedUpTo::new(),
             summary: Summary::default(),
             first_received: None,
         })
@@ -151,6 +172,16 @@ impl Processor {
         loop {
             let incoming = tokio::select! {
                 incoming = self.intake.incoming.recv() => incoming,
+                () = until(self.timer.next()) => {
+                    self.tick().await?;
+                    continue;
+                }
+                Some(answer) = self.asked_to_settle.recv() => {
+                    while self.tick().await? {}
+                    // Who asked may have gone; then nobody waits for it.
+                    let _ = answer.send(());
+                    continue;
+                }
                 _ = look_around.tick() => {
                     self.look_around().await?;
                     continue;
@@ -170,19 +201,54 @@ impl Processor {
         }
     }
 
-    /// Rule 5: what is published must still be applied.
+    /// Rule 5: what is published must still be applied. What is published is written down, too, where nothing else does it.
     async fn look_around(&mut self) -> anyhow::Result<()> {
         let published = self.publisher.published();
-        let at: BTreeMap<Partition, i64> =
-            published.into_iter().map(|(partition, (offset, _))| (partition, offset)).collect();
-        match (at.is_empty(), self.database.connected()) {
-            (false, Some(writer)) => match recovery::still_sound(writer, &at).await {
-                Err(RecoveryError::Stop(reason)) => bail!(reason),
-                // The next batch finds out, and waits for the database.
-                _ => Ok(()),
-            },
-            _ => Ok(()),
+        let Some(writer) = self.database.connected().filter(|_| !published.is_empty()) else { return Ok(()) };
+        if let Err(RecoveryError::Stop(reason)) = recovery::still_sound(writer, &published).await {
+            bail!(reason);
         }
+        // Whatever else went wrong, the next batch finds out, and waits for the database.
+        if published != self.noted && writer.note_published(&published).await.is_ok() {
+            self.noted = published;
+        }
+        Ok(())
+    }
+
+    /// Settles what is due of the payments that wait; whether there is more to do at once.
+    async fn tick(&mut self) -> anyhow::Result<bool> {
+        let Some(session) = self.timer.session().map(Arc::clone) else { return Ok(false) };
+        let (in_hand, now) = (session.take(), clock::now());
+        let ticked = match self.database.writer().await {
+            Ok(writer) => writer.tick(self.timer.tick(now)).await,
+            Err(error) => Err(error),
+        };
+        match ticked {
+            Ok(ticked) => {
+                self.count_ticked(&ticked, now);
+                let offsets = self.timer.ticked(now, &ticked);
+                if !offsets.is_empty() {
+                    let (outputs, processed_at) = (ticked.outputs, ticked.processed_at);
+                    self.publisher.publish(Job { in_hand, outputs, offsets, processed_at });
+                }
+                return Ok(ticked.more);
+            }
+            Err(StoreError::Fenced { .. }) => {
+                tracing::info!("the progress of payments moved elsewhere: reading the positions again");
+                session.end();
+            }
+            Err(stop @ (StoreError::Stop(_) | StoreError::Doubtful(_))) => return Err(stop.into()),
+            Err(StoreError::Contended(detail) | StoreError::Lost(detail)) => {
+                tracing::debug!("looking at the payments that wait again: {detail}");
+            }
+            Err(
+                StoreError::Unavailable(detail) | StoreError::Refused(detail) | StoreError::Encode(detail),
+            ) => {
+                self.database.drop_connection(detail);
+            }
+        }
+        self.timer.put_off();
+        Ok(false)
     }
 
     /// Begins a session: recovers, and tells the intake where to read. Tries for as long as the session lives.
@@ -198,8 +264,10 @@ impl Processor {
                 Err(error) => Err(error.into()),
             };
             match recovered {
-                Ok(partitions) => {
+                Ok(Recovered { starts: partitions, stands }) => {
                     tracing::info!(partitions = partitions.len(), "positions are known: reading");
+                    self.metrics.parked.reset();
+                    self.timer.begin(session, stands);
                     self.health.set("positions", Ok(()));
                     self.begun.cancel();
                     // An intake that is gone is ending, and this loop with it.
@@ -221,7 +289,7 @@ impl Processor {
         let session = Arc::clone(received.in_hand.session());
         let mut positions = received.starts.clone();
         let mut outputs = Vec::new();
-        let mut processed_at = None;
+        let (mut processed_at, mut parked) = (None, 0);
         let mut backoff = Backoff::default();
         let whole = 0..received.records.len();
         self.metrics.batch_records.observe(whole.len() as f64);
@@ -236,6 +304,7 @@ impl Processor {
             match self.apply_part(&received, &part, &mut positions).await {
                 Ok(applied) => {
                     self.count(&applied.counts);
+                    parked += applied.counts.parked;
                     outputs.extend(applied.outputs);
                     processed_at = Some(applied.processed_at);
                     backoff = Backoff::default();
@@ -271,7 +340,8 @@ impl Processor {
                 Err(stop @ (StoreError::Stop(_) | StoreError::Doubtful(_))) => return Err(stop.into()),
             }
         }
-        Ok(Some(Job { in_hand: received.in_hand, outputs, offsets: positions, processed_at }))
+        let offsets = self.timer.applied(&positions, parked > 0);
+        Ok(Some(Job { in_hand: received.in_hand, outputs, offsets, processed_at }))
     }
 
     /// One transaction; the positions move with it.
@@ -298,8 +368,22 @@ impl Processor {
             (counts.applied.values().sum::<u64>(), counts.duplicates.values().sum::<u64>());
         self.summary.applied += applied;
         self.summary.duplicates += duplicates;
-        self.summary.consumed += applied + duplicates + counts.rejected.values().sum::<u64>();
+        self.summary.parked += counts.parked;
+        self.summary.consumed += applied + duplicates + counts.rejected.values().sum::<u64>() + counts.parked;
         for ((_, reason), n) in &counts.rejected {
+            *self.summary.rejected.entry(reason.code()).or_default() += n;
+        }
+    }
+
+    /// A payment that waited here was counted when it came; one that waited elsewhere counts now.
+    fn count_ticked(&mut self, ticked: &Ticked, now: DateTime<Utc>) {
+        self.metrics.count_ticked(ticked, now);
+        let settled = ticked.joined + ticked.rejected.values().sum::<u64>();
+        let from_here = settled.min(self.summary.parked);
+        self.summary.parked -= from_here;
+        self.summary.consumed += settled - from_here;
+        self.summary.applied += ticked.joined;
+        for (reason, n) in &ticked.rejected {
             *self.summary.rejected.entry(reason.code()).or_default() += n;
         }
     }
@@ -348,6 +432,14 @@ fn rules(config: &Config) -> Rules {
         currency: config.business.currency.clone(),
         now: clock::now(),
         limits: Limits { value_bytes: config.processor.event_max_bytes, ..Limits::default() },
+    }
+}
+
+/// Waits until a moment; for ever where there is none.
+async fn until(moment: Option<Instant>) {
+    match moment {
+        Some(moment) => tokio::time::sleep_until(moment.into()).await,
+        None => std::future::pending().await,
     }
 }
 

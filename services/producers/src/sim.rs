@@ -9,6 +9,7 @@ pub mod dice;
 pub mod faults;
 mod options;
 mod orders;
+pub mod payments;
 mod restocks;
 pub mod stock;
 pub mod timeline;

@@ -89,9 +89,14 @@ pub(crate) struct Payment<'a> {
     pub event_id: Uuid,
     pub payment_id: &'a str,
     pub order_id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub payment_method: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub card_last_four: Option<&'a str>,
     pub payment_status: &'static str,
     pub payment_datetime: Time,
-    pub amount: Amount,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub amount: Option<Amount>,
 }
 
 /// A moment: RFC 3339 in UTC, with no more decimals than it needs.

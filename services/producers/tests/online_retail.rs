@@ -369,6 +369,8 @@ fn every_event_is_applied_and_stock_moves_by_what_the_file_says() {
             orders: &orders,
             returned: &returned,
             stock: None,
+            payments: &FxHashMap::default(),
+            payments_may_wait: true,
             timezone,
         };
         let settled = settle(&batch, &known);

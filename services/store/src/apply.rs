@@ -2,7 +2,8 @@
 //!
 //! Four flights, however many records the batch holds: lock and look up; what the orders that come back consist of
 //! (only where some do); log, dedupe, headers, rollups and stock; lines, progress and COMMIT. One lock order holds for
-//! all processors (rule 8): progress, known orders, event_ids, new orders, rollups, stock, each ascending.
+//! all processors (rule 8): progress, known orders, event_ids, new orders, rollups, payments, stock, payments that wait, each
+//! ascending.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
 use futures_util::future::{try_join, try_join_all};
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use stocktide_domain::fold::{self, Fate, Known, Settled};
 use stocktide_domain::{Reason, Source};
 use uuid::Uuid;
@@ -18,6 +19,7 @@ use uuid::Uuid;
 use crate::error::StoreError;
 use crate::lookups::Orders;
 use crate::outputs::{self, Output};
+use crate::progress::Published;
 use crate::rows;
 use crate::writer::Writer;
 use crate::{lookups, reads};
@@ -65,8 +67,8 @@ pub struct Span {
     pub last_offset: i64,
     /// SHA-256 of the last record's value.
     pub last_digest: Vec<u8>,
-    /// Up to where the outputs are known to be published, and the `processed_at` of the batch that ended there.
-    pub published: Option<(i64, DateTime<Utc>)>,
+    /// Up to where the outputs are known to be published.
+    pub published: Option<Published>,
 }
 
 /// A batch that is in.
@@ -108,6 +110,10 @@ pub struct Counts {
     pub rejected: BTreeMap<(Source, Reason), u64>,
     /// Orders whose stated value was corrected.
     pub value_mismatches: u64,
+    /// Payments that wait for their order.
+    pub parked: u64,
+    /// Applied payments whose amount is not their order's value.
+    pub amount_mismatches: u64,
     /// Stock rows below zero, at zero or low after a change that brought them there.
     pub oversold: u64,
 }
@@ -126,14 +132,16 @@ impl Writer {
                 return Err(StoreError::Doubtful("see the log for its text".to_owned()));
             }
             Ok(_) => self.look_up_orders = self.look_up_orders.saturating_sub(1),
-            Err(StoreError::Contended(text)) if text.contains("order_headers_pkey") => {
+            // The code 25P02 hides which key it was.
+            Err(StoreError::Contended(text))
+                if text.contains("order_headers_pkey") || text.contains("25P02") =>
+            {
                 self.look_up_orders = 100;
             }
             Err(_) => {}
         }
-        if applied.is_err() && !self.client.is_closed() {
-            // Its own failure shows at the next attempt.
-            let _ = self.client.batch_execute("ROLLBACK").await;
+        if applied.is_err() {
+            self.roll_back().await;
         }
         applied
     }
@@ -141,7 +149,8 @@ impl Writer {
     async fn attempt(&mut self, batch: Batch<'_>) -> Result<Applied, StoreError> {
         self.round_trips.store(0, Ordering::Relaxed);
         let mut stopwatch = Stopwatch(Instant::now());
-        let (orders, applied_ids, last_processed_at) = self.lock_and_look_up(batch).await?;
+        let Found { orders, applied: applied_ids, payments, last_processed_at, payments_wait } =
+            self.lock_and_look_up(batch).await?;
         let orders = orders.load_lines(self, batch.decoded).await?;
         let stock =
             if self.options.reject_uncovered { Some(lookups::lock_stock(self, batch).await?) } else { None };
@@ -154,11 +163,14 @@ impl Writer {
             orders: &orders.known,
             returned: &orders.returned,
             stock: stock.as_ref(),
+            payments: &payments,
+            payments_may_wait: !self.options.payments_wait.is_zero(),
             timezone: self.options.timezone,
         };
         let settled = fold::fold(batch.decoded, &known);
         let settle = stopwatch.lap();
-        let written = rows::Written { batch, settled: &settled, catalogue: &self.catalogue, processed_at };
+        let catalogue = &self.catalogue;
+        let written = rows::Written { batch, settled: &settled, catalogue, processed_at, payments_wait };
 
         self.waited();
         let finals = written.write_facts(self).await?;
@@ -178,11 +190,9 @@ impl Writer {
         Ok(Applied { outputs, processed_at, counts, timings })
     }
 
-    /// The first flight: the fence, the dedupe's look-up, the catalogue's version and the orders that are referred to.
-    async fn lock_and_look_up(
-        &mut self,
-        batch: Batch<'_>,
-    ) -> Result<(Orders, FxHashSet<Uuid>, Option<DateTime<Utc>>), StoreError> {
+    /// The first flight: the fence, the dedupe's look-up, the catalogue's version and the orders and payments that are referred
+    /// to.
+    async fn lock_and_look_up(&mut self, batch: Batch<'_>) -> Result<Found, StoreError> {
         let ids = sorted_event_ids(batch.decoded);
         let wanted =
             lookups::Wanted::of(batch.decoded, self.options.reject_uncovered || self.look_up_orders > 0);
@@ -196,15 +206,17 @@ impl Writer {
             try_join(applied, version).await
         };
         let orders = try_join_all(wanted.queries().map(|query| query.run(this)));
-        let (((), last_processed_at), ((applied, version), orders)) =
-            try_join(try_join(begin, fence), try_join(lookups, orders)).await?;
+        let payments = lookups::payments(this, batch.decoded);
+        let (((), last_processed_at), ((applied, version), (orders, payments))) =
+            try_join(try_join(begin, fence), try_join(lookups, try_join(orders, payments))).await?;
+        let payments_wait = version.try_get(1)?;
         let applied = applied.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
         let version: i64 = version.try_get(0)?;
         if version != self.catalogue.version {
             self.waited();
             self.catalogue = reads::catalogue(&self.client).await?;
         }
-        Ok((Orders::of(orders)?, applied, last_processed_at))
+        Ok(Found { orders: Orders::of(orders)?, applied, payments, last_processed_at, payments_wait })
     }
 
     /// Locks the batch's progress rows and checks that each is where the batch begins: a late writer gets no further.
@@ -247,6 +259,19 @@ impl Stopwatch {
     }
 }
 
+/// What the first flight brings.
+struct Found {
+    orders: Orders,
+    /// Those of the batch's event_ids that have been applied.
+    applied: FxHashSet<Uuid>,
+    /// The known ones of the batch's payments, with their orders.
+    payments: FxHashMap<String, String>,
+    /// When the newest batch of its partitions was processed.
+    last_processed_at: Option<DateTime<Utc>>,
+    /// Whether any payment waits for an order.
+    payments_wait: bool,
+}
+
 /// The batch's event_ids, each once, ascending.
 fn sorted_event_ids(decoded: &[fold::Record]) -> Vec<Uuid> {
     let mut ids: Vec<Uuid> =
@@ -257,11 +282,16 @@ fn sorted_event_ids(decoded: &[fold::Record]) -> Vec<Uuid> {
 }
 
 fn count(batch: Batch<'_>, settled: &Settled<'_>, after: &[fold::After]) -> Counts {
-    let mut counts = Counts { value_mismatches: settled.value_mismatches, ..Counts::default() };
+    let mut counts = Counts {
+        value_mismatches: settled.value_mismatches,
+        amount_mismatches: settled.amount_mismatches,
+        ..Counts::default()
+    };
     for (record, fate) in batch.decoded.iter().zip(&settled.fates) {
         match fate {
             Fate::Applied => *counts.applied.entry(record.source).or_default() += 1,
             Fate::Duplicate => *counts.duplicates.entry(record.source).or_default() += 1,
+            Fate::Parked => counts.parked += 1,
             Fate::Rejected(reject) => {
                 *counts.rejected.entry((record.source, reject.reason)).or_default() += 1;
             }

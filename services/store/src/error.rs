@@ -15,9 +15,9 @@ pub enum StoreError {
         topic: String,
         /// The partition.
         partition: i32,
-        /// The offset that the batch begins at.
+        /// The offset that the batch begins at, or the number that the timer left.
         expected: i64,
-        /// The offset that the database has.
+        /// The one that the database has.
         found: i64,
     },
     /// Another transaction was first: run the whole batch again from its look-up.
@@ -74,6 +74,8 @@ fn classify(db: &DbError) -> StoreError {
         SqlState::T_R_DEADLOCK_DETECTED,
         SqlState::LOCK_NOT_AVAILABLE,
         SqlState::QUERY_CANCELED,
+        // A statement before it in the same flight failed, and its answer has not been looked at yet: the next run tells why.
+        SqlState::IN_FAILED_SQL_TRANSACTION,
     ];
     if again.contains(code) {
         return StoreError::Contended(text);

@@ -1,6 +1,6 @@
 //! All SQL there is.
 //!
-//! [`migrate`] and [`catalogue`] go through sqlx; [`apply`], the processor's transaction, through tokio-postgres (docs/adr
+//! [`migrate`] and [`catalogue`] go through sqlx; [`apply`] and [`timer`], the processor's transactions, through tokio-postgres (docs/adr
 //! says why).
 
 pub mod api;
@@ -8,6 +8,7 @@ pub mod apply;
 pub mod catalogue;
 mod copy;
 pub mod error;
+pub mod facts;
 pub mod figures;
 pub mod jobs;
 mod lookups;
@@ -15,6 +16,7 @@ pub mod migrate;
 mod numeric;
 pub mod outputs;
 pub mod overview;
+mod payments;
 pub mod progress;
 mod reads;
 pub mod reject_sample;
@@ -22,12 +24,14 @@ pub mod report;
 pub mod reports;
 pub mod retention;
 mod rows;
+pub mod timer;
 pub mod writer;
 
 pub use apply::{Applied, Batch, Counts, Headers, Partition, RawRecord, Span, Timings};
 pub use error::StoreError;
 pub use numeric::Numeric;
 pub use outputs::{DeadLetter, Output, OutputBody};
-pub use progress::Position;
+pub use progress::{Position, Published};
 pub use rows::Coordinates;
+pub use timer::{Stand, Tick, Ticked};
 pub use writer::{Writer, WriterOptions};

@@ -12,6 +12,7 @@ use tokio_postgres::Row;
 use crate::apply::Batch;
 use crate::error::StoreError;
 use crate::numeric::Numeric;
+use crate::payments::payment_ids;
 use crate::writer::Writer;
 
 /// The orders that a batch asks for, ascending, in an order that is the same for all processors.
@@ -30,8 +31,13 @@ impl<'a> Wanted<'a> {
     /// it is cheaper to let the COPY fail once when one is known. (Not under the policy that checks stock: an order that is
     /// rejected for want of stock never comes to the COPY, and its true reason may be that it is known.)
     pub(crate) fn of(decoded: &'a [fold::Record], placed: bool) -> Wanted<'a> {
-        let referred = decoded.iter().filter_map(fold::references).map(|(key, _)| key);
-        let mut queries = by_source(referred, true);
+        let referred = |paid: bool| {
+            let records = decoded.iter().filter(move |record| (record.source == Source::Payments) == paid);
+            records.filter_map(fold::references).map(|(key, _)| key)
+        };
+        let mut queries = by_source(referred(false), true);
+        // A payment does nothing to its order, so it does not lock it.
+        queries.extend(by_source(referred(true), false));
         if placed {
             queries.extend(by_source(decoded.iter().filter_map(placed_order), false));
         }
@@ -85,6 +91,7 @@ impl Orders {
             let order = KnownOrder {
                 status: OrderStatus::from_name(status).unwrap_or(OrderStatus::Placed),
                 user_id: row.try_get(2)?,
+                value: money(row, 3)?,
                 lines: Vec::new(),
             };
             orders.known.insert((source, row.try_get(0)?), order);
@@ -131,14 +138,12 @@ impl Orders {
             }
             "sale" => {
                 let Some(order) = self.known.get_mut(&(source, order_id)) else { return Ok(()) };
-                let price = i64::try_from(row.try_get::<_, Numeric>(5)?.0)
-                    .map_err(|e| StoreError::Stop(e.to_string()))?;
                 order.lines.push(KnownLine {
                     line_no: row.try_get(1)?,
                     product_id,
                     location_id: row.try_get(3)?,
                     quantity,
-                    unit_price: Money::from_ten_thousandths(price),
+                    unit_price: money(row, 5)?,
                     moved_stock: row.try_get(6)?,
                 });
             }
@@ -151,6 +156,24 @@ impl Orders {
     fn add_return(&mut self, source: Source, order_id: String, product_id: String, quantity: i64) {
         *self.returned.entry((source, order_id)).or_default().entry(product_id).or_default() -= quantity;
     }
+}
+
+fn money(row: &Row, column: usize) -> Result<Money, StoreError> {
+    let amount = i64::try_from(row.try_get::<_, Numeric>(column)?.0);
+    Ok(Money::from_ten_thousandths(amount.map_err(|e| StoreError::Stop(e.to_string()))?))
+}
+
+/// Those of the batch's payments that are known, with their orders. No request where it has none.
+pub(crate) async fn payments(
+    writer: &Writer,
+    decoded: &[fold::Record],
+) -> Result<FxHashMap<String, String>, StoreError> {
+    let ids = payment_ids(decoded);
+    if ids.is_empty() {
+        return Ok(FxHashMap::default());
+    }
+    let rows = writer.client.query(&writer.sql.find_payments, &[&ids]).await?;
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 /// Units on hand by product and location, locked: for the policy that rejects what stock cannot cover.
@@ -194,6 +217,6 @@ fn touched(record: &fold::Record) -> Vec<(&str, &str)> {
         Body::Restocked(r) => {
             r.items.iter().map(|i| (i.product_id.as_str(), r.location_id.as_str())).collect()
         }
-        Body::Progressed { .. } | Body::Cancelled { .. } => Vec::new(),
+        Body::Progressed { .. } | Body::Cancelled { .. } | Body::Paid(_) => Vec::new(),
     }
 }

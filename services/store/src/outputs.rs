@@ -3,8 +3,10 @@
 use std::borrow::Cow;
 
 use chrono::{DateTime, Utc};
+use stocktide_domain::Source;
 use stocktide_domain::fold::{After, Fate};
 use stocktide_domain::update::InventoryUpdate;
+use tokio_postgres::Row;
 use uuid::Uuid;
 
 use crate::apply::{Batch, Headers, Partition};
@@ -109,11 +111,12 @@ const UPDATES: &str = "SELECT DISTINCT ON (\"offset\", version, product_id, loca
 const DEAD_LETTERS: &str = "SELECT \"offset\", record_key, raw_event, header_names, header_values, redacted, reason, detail
     FROM events_log
     WHERE status = 'rejected' AND topic = $1 AND partition = $2 AND \"offset\" >= $3 AND \"offset\" < $4 AND processed_at >= $5
+      AND timer_seq IS NULL
     ORDER BY \"offset\"";
 
 impl Writer {
-    /// What the records of `[from, to)` of a partition put out, made again from the ledger and the log. Nothing of it was
-    /// processed before `since`.
+    /// What the records of `[from, to)` of a partition put out, made again from the ledger and the log; not what a timer put
+    /// out later ([`Writer::timer_outputs_of`]). Nothing of it was processed before `since`.
     pub async fn outputs_of(
         &self,
         (source, partition): Partition,
@@ -125,10 +128,18 @@ impl Writer {
         let topic = source.topic();
         let params: [&(dyn tokio_postgres::types::ToSql + Sync); 5] =
             [&topic, &partition, &from, &to, &since];
-        let table =
-            if source == stocktide_domain::Source::SupplierRestocks { "restock_lines" } else { "orders" };
+        let updates = match source {
+            Source::OnlineOrders | Source::StoreSales => {
+                self.client.query(&UPDATES.replace("{table}", "orders"), &params).await?
+            }
+            Source::SupplierRestocks => {
+                self.client.query(&UPDATES.replace("{table}", "restock_lines"), &params).await?
+            }
+            // Payments move no stock.
+            Source::Payments => Vec::new(),
+        };
         let mut outputs = Vec::new();
-        for row in self.client.query(&UPDATES.replace("{table}", table), &params).await? {
+        for row in updates {
             let origin = Coordinates { topic, partition, offset: row.try_get(0)? };
             outputs.push(update(
                 origin,
@@ -146,20 +157,26 @@ impl Writer {
             ));
         }
         for row in self.client.query(DEAD_LETTERS, &params).await? {
-            let names: Vec<String> = row.try_get::<_, Option<_>>(3)?.unwrap_or_default();
-            let values: Vec<Option<Vec<u8>>> = row.try_get::<_, Option<_>>(4)?.unwrap_or_default();
-            let letter = DeadLetter {
-                key: row.try_get(1)?,
-                value: row.try_get(2)?,
-                headers: names.into_iter().zip(values).collect(),
-                redacted: row.try_get(5)?,
-                reason: row.try_get::<_, Option<_>>(6)?.unwrap_or_default(),
-                detail: row.try_get::<_, Option<_>>(7)?.unwrap_or_default(),
-            };
-            let origin = Coordinates { topic, partition, offset: row.try_get(0)? };
-            outputs.push(Output { origin, body: OutputBody::DeadLetter(letter) });
+            outputs.push(dead_letter(&row, topic, partition)?);
         }
         outputs.sort_by_key(|output| output.origin.offset);
         Ok(outputs)
     }
+}
+
+/// A dead letter from a row of the log: its offset, key, value, names and values of the headers, whether it is masked, reason
+/// and detail, in this order.
+pub(crate) fn dead_letter(row: &Row, topic: &'static str, partition: i32) -> Result<Output, StoreError> {
+    let names: Vec<String> = row.try_get::<_, Option<_>>(3)?.unwrap_or_default();
+    let values: Vec<Option<Vec<u8>>> = row.try_get::<_, Option<_>>(4)?.unwrap_or_default();
+    let letter = DeadLetter {
+        key: row.try_get(1)?,
+        value: row.try_get(2)?,
+        headers: names.into_iter().zip(values).collect(),
+        redacted: row.try_get(5)?,
+        reason: row.try_get::<_, Option<_>>(6)?.unwrap_or_default(),
+        detail: row.try_get::<_, Option<_>>(7)?.unwrap_or_default(),
+    };
+    let origin = Coordinates { topic, partition, offset: row.try_get(0)? };
+    Ok(Output { origin, body: OutputBody::DeadLetter(letter) })
 }

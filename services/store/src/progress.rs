@@ -9,6 +9,17 @@ use crate::apply::Partition;
 use crate::error::StoreError;
 use crate::writer::Writer;
 
+/// Up to where a partition is published.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Published {
+    /// What lies below it is published.
+    pub offset: i64,
+    /// When the batch that ended there was processed, or the tick after it.
+    pub processed_at: DateTime<Utc>,
+    /// What a timer put out under numbers up to this one is published.
+    pub timer_seq: i64,
+}
+
 /// A partition's row of `partition_progress`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Position {
@@ -24,6 +35,10 @@ pub struct Position {
     pub last: Option<(i64, Vec<u8>)>,
     /// Below it the log may have aged out.
     pub log_floor: i64,
+    /// The number of the last output that a timer made.
+    pub timer_seq: i64,
+    /// A hint: what a timer put out under numbers up to this one has been published.
+    pub timer_published: i64,
 }
 
 impl Writer {
@@ -41,7 +56,7 @@ impl Writer {
             ON CONFLICT (topic, partition) DO NOTHING";
         self.client.execute(create, &[&topics, &partitions, &offsets]).await?;
         let read = "SELECT p.topic, p.partition, p.start_offset, p.next_offset, p.published_offset, p.published_at,
-                p.last_offset, p.last_digest, p.log_floor
+                p.last_offset, p.last_digest, p.log_floor, p.timer_seq, p.timer_published
             FROM partition_progress p JOIN unnest($1::text[], $2::int[]) AS u(topic, partition) USING (topic, partition)";
         let mut positions = BTreeMap::new();
         for row in self.client.query(read, &[&topics, &partitions]).await? {
@@ -54,6 +69,8 @@ impl Writer {
                 published_at: row.try_get(5)?,
                 last,
                 log_floor: row.try_get(8)?,
+                timer_seq: row.try_get(9)?,
+                timer_published: row.try_get(10)?,
             };
             if let Some(source) = Source::from_topic(topic) {
                 positions.insert((source, row.try_get(1)?), position);
@@ -66,19 +83,24 @@ impl Writer {
     }
 
     /// Writes the hint of what is published: for a processor that ends, so that the next one need not search far.
-    pub async fn note_published(
-        &self,
-        published: &BTreeMap<Partition, (i64, DateTime<Utc>)>,
-    ) -> Result<(), StoreError> {
+    pub async fn note_published(&self, published: &BTreeMap<Partition, Published>) -> Result<(), StoreError> {
         let topics: Vec<&str> = published.keys().map(|(source, _)| source.topic()).collect();
         let partitions: Vec<i32> = published.keys().map(|(_, partition)| *partition).collect();
-        let (offsets, times): (Vec<i64>, Vec<DateTime<Utc>>) = published.values().copied().unzip();
-        let sql = "UPDATE partition_progress p SET published_offset = u.published_offset, published_at = u.published_at
-            FROM unnest($1::text[], $2::int[], $3::bigint[], $4::timestamptz[])
-                AS u(topic, partition, published_offset, published_at)
+        let offsets: Vec<i64> = published.values().map(|published| published.offset).collect();
+        let times: Vec<DateTime<Utc>> = published.values().map(|published| published.processed_at).collect();
+        let timers: Vec<i64> = published.values().map(|published| published.timer_seq).collect();
+        // Where only the timer's number has risen the time stays: it bounds the search from below, and is older.
+        let sql = "UPDATE partition_progress p SET published_offset = u.published_offset,
+                published_at = CASE WHEN u.published_offset > coalesce(p.published_offset, -1) THEN u.published_at
+                                    ELSE p.published_at END,
+                timer_published = greatest(p.timer_published, u.timer_published)
+            FROM unnest($1::text[], $2::int[], $3::bigint[], $4::timestamptz[], $5::bigint[])
+                AS u(topic, partition, published_offset, published_at, timer_published)
             WHERE p.topic = u.topic AND p.partition = u.partition
-              AND u.published_offset > coalesce(p.published_offset, -1) AND u.published_offset <= p.next_offset";
-        self.client.execute(sql, &[&topics, &partitions, &offsets, &times]).await?;
+              AND (u.published_offset, u.timer_published) > (coalesce(p.published_offset, -1), p.timer_published)
+              AND u.published_offset >= coalesce(p.published_offset, -1)
+              AND u.published_offset <= p.next_offset AND u.timer_published <= p.timer_seq";
+        self.client.execute(sql, &[&topics, &partitions, &offsets, &times, &timers]).await?;
         Ok(())
     }
 

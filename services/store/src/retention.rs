@@ -1,7 +1,7 @@
 //! Retention of `events_log`: whole months that are old enough are dropped, the oldest first, each in a transaction of its own.
 //!
 //! What has to stay stays, and everything after it, so that the log never has a hole: a month with a record that is not known
-//! to be published (rule 9). In the transaction that drops a month `partition_progress.log_floor` is raised first, so nobody
+//! to be published, or with what a timer put out that is not (rules 6 and 9). In the transaction that drops a month `partition_progress.log_floor` is raised first, so nobody
 //! sees the one without the other, and a replay below the floor stops. Nothing else ages out: `applied_events` (the dedupe)
 //! and the ledger do not need the log, and are never touched.
 
@@ -150,8 +150,8 @@ async fn parts(pool: &PgPool, before: NaiveDate) -> Result<Vec<Part>, sqlx::Erro
     Ok(rows.into_iter().map(|(month, partition)| Part { month, partition }).collect())
 }
 
-/// Of an input partition, how many rows a month has, and the highest offset.
-type Extent = (String, i32, i64, i64);
+/// Of an input partition, how many rows a month has, the highest offset, and the highest number of what a timer put out, or 0.
+type Extent = (String, i32, i64, i64, i64);
 
 async fn drop_part(pool: &PgPool, part: &Part, options: RetentionOptions) -> Result<Month, RetentionError> {
     let in_use = || RetentionError::InUse { month: part.month, patience: options.patience };
@@ -165,7 +165,7 @@ async fn drop_part(pool: &PgPool, part: &Part, options: RetentionOptions) -> Res
         wait_for_locks(&mut transaction, LOCK_WAIT).await?;
     }
     let (extents, bytes) = count(&mut transaction, part).await?;
-    let rows = extents.iter().map(|(_, _, rows, _)| rows).sum();
+    let rows = extents.iter().map(|(_, _, rows, ..)| rows).sum();
     let month = |kept_for| Month { month: part.month, rows, bytes, kept_for };
     if options.dry_run {
         return Ok(month(needed_for(&mut transaction, &extents).await?));
@@ -191,7 +191,7 @@ async fn drop_part(pool: &PgPool, part: &Part, options: RetentionOptions) -> Res
 /// What a month holds, and what it takes on disk.
 async fn count(connection: &mut PgConnection, part: &Part) -> Result<(Vec<Extent>, i64), sqlx::Error> {
     let sql = format!(
-        "SELECT topic, partition, count(*), max(\"offset\") FROM {} WHERE {} GROUP BY 1, 2 ORDER BY 1, 2",
+        "SELECT topic, partition, count(*), max(\"offset\"), coalesce(max(timer_seq), 0) FROM {} WHERE {} GROUP BY 1, 2 ORDER BY 1, 2",
         part.table(),
         part.rows()
     );
@@ -227,14 +227,17 @@ async fn needed_for(
     connection: &mut PgConnection,
     extents: &[Extent],
 ) -> Result<Option<String>, sqlx::Error> {
-    let sql = "SELECT topic, partition, coalesce(published_offset, start_offset) FROM partition_progress";
-    let published: Vec<(String, i32, i64)> = sqlx::query_as(sql).fetch_all(connection).await?;
-    let needed = extents.iter().find_map(|(topic, partition, _, last)| {
-        let below = published.iter().find(|(t, p, _)| (t, p) == (topic, partition)).map(|(_, _, below)| *below);
-        match below {
+    let sql = "SELECT topic, partition, coalesce(published_offset, start_offset), timer_published FROM partition_progress";
+    let published: Vec<(String, i32, i64, i64)> = sqlx::query_as(sql).fetch_all(connection).await?;
+    let needed = extents.iter().find_map(|(topic, partition, _, last, timer)| {
+        let known = published.iter().find(|(t, p, ..)| (t, p) == (topic, partition));
+        match known.map(|(_, _, below, numbers)| (*below, *numbers)) {
             None => Some(format!("{topic}-{partition} has rows in it and no progress")),
-            Some(below) => (*last >= below).then(|| {
-                format!("{topic}-{partition}@{last} is in it, and only what lies below {below} is known to be published")
+            Some((below, _)) if *last >= below => Some(format!(
+                "{topic}-{partition}@{last} is in it, and only what lies below {below} is known to be published"
+            )),
+            Some((_, numbers)) => (*timer > numbers).then(|| {
+                format!("number {timer} of the timer of {topic}-{partition} is in it, and only {numbers} is known to be published")
             }),
         }
     });
@@ -246,13 +249,13 @@ async fn raise_floor(connection: &mut PgConnection, extents: &[Extent]) -> Resul
         FROM unnest($1::text[], $2::int[], $3::bigint[]) AS u(topic, partition, last)
         WHERE p.topic = u.topic AND p.partition = u.partition";
     let (topics, partitions) = keys(extents);
-    let lasts: Vec<i64> = extents.iter().map(|(_, _, _, last)| *last).collect();
+    let lasts: Vec<i64> = extents.iter().map(|(_, _, _, last, _)| *last).collect();
     sqlx::query(sql).bind(topics).bind(partitions).bind(lasts).execute(connection).await?;
     Ok(())
 }
 
 fn keys(extents: &[Extent]) -> (Vec<&str>, Vec<i32>) {
-    extents.iter().map(|(topic, partition, _, _)| (topic.as_str(), *partition)).unzip()
+    extents.iter().map(|(topic, partition, ..)| (topic.as_str(), *partition)).unzip()
 }
 
 async fn wait_for_locks(connection: &mut PgConnection, at_most: Duration) -> Result<(), sqlx::Error> {

@@ -11,6 +11,7 @@ use crate::apply::{Batch, Headers};
 use crate::copy::CopyRows;
 use crate::error::StoreError;
 use crate::numeric::Numeric;
+use crate::payments;
 use crate::writer::Writer;
 
 /// A batch and what it settled to.
@@ -20,31 +21,40 @@ pub(crate) struct Written<'a> {
     pub(crate) settled: &'a Settled<'a>,
     pub(crate) catalogue: &'a Catalogue,
     pub(crate) processed_at: DateTime<Utc>,
+    /// Whether any payment waited when the batch began.
+    pub(crate) payments_wait: bool,
 }
 
 impl<'a> Written<'a> {
-    /// The third flight: log, dedupe, headers, rollups and, last, stock, whose rows come back as they are afterwards.
+    /// The third flight: log, dedupe, headers, rollups, payments and, last, stock, whose rows come back as they are afterwards.
     pub(crate) async fn write_facts(&self, writer: &Writer) -> Result<Vec<After>, StoreError> {
         let Writer { client, sql, .. } = writer;
         let (log, applied, headers) = (self.log()?, self.applied()?, self.headers()?);
-        let facts = try_join4(
+        let (paid, parked) = (self.paid()?, self.parked(writer)?);
+        // What may fail comes after the COPYs that do not: a COPY that begins in a failed transaction puts the connection out
+        // of step (see `Writer::roll_back`).
+        let ledger = payments::ledger(&paid, self.processed_at)?;
+        let copies = try_join4(
             log.send(client, &sql.copy_log),
+            ledger.send(client, &sql.copy_payment_events),
+            parked.send(client, &sql.copy_parked),
             applied.send(client, &sql.copy_applied),
-            headers.send(client, &sql.copy_headers),
-            self.set_statuses(writer),
         );
+        let facts =
+            try_join(copies, try_join(headers.send(client, &sql.copy_headers), self.set_statuses(writer)));
         let rollups = try_join(self.add_months(writer), self.add_users(writer));
-        let (_, (_, finals)) = try_join(facts, try_join(rollups, self.add_stock(writer))).await?;
+        let stock = try_join(payments::upsert(writer, &paid), self.add_stock(writer));
+        let (_, (_, ((), finals))) = try_join(facts, try_join(rollups, stock)).await?;
         Ok(finals)
     }
 
-    /// The fourth flight: the lines, which hold their result, and the progress.
+    /// The fourth flight: the lines, which hold their result, the progress, and word for the payments that wait.
     pub(crate) async fn write_lines(&self, writer: &Writer, after: &[After]) -> Result<(), StoreError> {
         let Writer { client, sql, .. } = writer;
         let (orders, restocks) = (self.order_lines(after)?, self.restock_lines(after)?);
         let lines =
             try_join(orders.send(client, &sql.copy_orders), restocks.send(client, &sql.copy_restocks));
-        try_join(lines, self.advance(writer)).await?;
+        try_join(lines, try_join(self.advance(writer), self.mark_orders_seen(writer))).await?;
         Ok(())
     }
 
@@ -67,7 +77,8 @@ impl<'a> Written<'a> {
         let records = self.batch.raw.iter().zip(self.batch.decoded).zip(&self.settled.fates);
         for ((raw, record), fate) in records {
             let mut row = match fate {
-                Fate::Duplicate => continue,
+                // What waits gets its row when its fate is known.
+                Fate::Duplicate | Fate::Parked => continue,
                 _ => rows.row(13),
             };
             let reject = if let Fate::Rejected(reject) = fate { Some(reject) } else { None };
@@ -95,8 +106,8 @@ impl<'a> Written<'a> {
     }
 
     fn applied(&self) -> Result<CopyRows, StoreError> {
-        let applied =
-            self.batch.decoded.iter().zip(&self.settled.fates).filter(|(_, fate)| **fate == Fate::Applied);
+        let applied = (self.batch.decoded.iter().zip(&self.settled.fates))
+            .filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked));
         let mut ids: Vec<_> =
             applied.filter_map(|(r, _)| r.decoded.as_ref().ok()).map(|event| event.event_id).collect();
         ids.sort_unstable();
@@ -322,12 +333,13 @@ impl<'a> Written<'a> {
 
     async fn advance(&self, writer: &Writer) -> Result<(), StoreError> {
         let spans = self.batch.spans;
-        let mut fates: FxHashMap<_, [i64; 3]> = FxHashMap::default();
+        let mut fates: FxHashMap<_, [i64; 4]> = FxHashMap::default();
         for (record, fate) in self.batch.decoded.iter().zip(&self.settled.fates) {
             let kind = match fate {
                 Fate::Applied => 0,
                 Fate::Duplicate => 1,
                 Fate::Rejected(_) => 2,
+                Fate::Parked => 3,
             };
             fates.entry((record.source, record.partition)).or_default()[kind] += 1;
         }
@@ -340,9 +352,10 @@ impl<'a> Written<'a> {
         let last: Vec<i64> = spans.values().map(|s| s.last_offset).collect();
         let digests: Vec<&[u8]> = spans.values().map(|s| s.last_digest.as_slice()).collect();
         let published: Vec<Option<i64>> =
-            spans.values().map(|s| s.published.map(|(offset, _)| offset)).collect();
+            spans.values().map(|s| s.published.map(|published| published.offset)).collect();
         let published_at: Vec<Option<DateTime<Utc>>> =
-            spans.values().map(|s| s.published.map(|(_, at)| at)).collect();
+            spans.values().map(|s| s.published.map(|published| published.processed_at)).collect();
+        let timers: Vec<i64> = spans.values().map(|s| s.published.map_or(0, |p| p.timer_seq)).collect();
         let touched = writer
             .client
             .execute(
@@ -359,6 +372,8 @@ impl<'a> Written<'a> {
                     &self.processed_at,
                     &published,
                     &published_at,
+                    &fate(3),
+                    &timers,
                 ],
             )
             .await?;
@@ -402,16 +417,16 @@ impl Redacted {
         Redacted { key, value, headers, redacted }
     }
 
-    fn header_names(&self) -> Vec<&str> {
+    pub(crate) fn header_names(&self) -> Vec<&str> {
         self.headers.iter().map(|(name, _)| name.as_str()).collect()
     }
 
-    fn header_values(&self) -> Vec<Option<&[u8]>> {
+    pub(crate) fn header_values(&self) -> Vec<Option<&[u8]>> {
         self.headers.iter().map(|(_, value)| value.as_deref()).collect()
     }
 }
 
-fn as_many(what: &str, touched: u64, sent: usize) -> Result<(), StoreError> {
+pub(crate) fn as_many(what: &str, touched: u64, sent: usize) -> Result<(), StoreError> {
     if touched == sent as u64 {
         return Ok(());
     }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use stocktide_domain::Catalogue;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, NoTls, Statement};
+use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage, Statement};
 
 use crate::error::StoreError;
 use crate::reads;
@@ -22,6 +22,8 @@ pub struct WriterOptions {
     pub reject_uncovered: bool,
     /// How long a statement may wait for a lock.
     pub lock_timeout: Duration,
+    /// How long a payment waits for its order; zero: it does not.
+    pub payments_wait: Duration,
 }
 
 /// A connection that applies batches.
@@ -36,6 +38,8 @@ pub struct Writer {
     pub(crate) look_up_orders: u32,
     /// Times that the database was waited for in this batch.
     pub(crate) round_trips: AtomicU32,
+    /// Whether answers no longer belong to the questions.
+    out_of_step: bool,
 }
 
 macro_rules! statements {
@@ -51,15 +55,17 @@ macro_rules! statements {
 }
 
 statements! {
-    lock_progress = "SELECT p.topic, p.partition, p.next_offset, p.last_processed_at FROM partition_progress p
+    lock_progress = "SELECT p.topic, p.partition, p.next_offset, p.last_processed_at, p.timer_seq FROM partition_progress p
         JOIN unnest($1::text[], $2::int[]) AS u(topic, partition) ON p.topic = u.topic AND p.partition = u.partition
         ORDER BY p.topic, p.partition FOR UPDATE OF p",
     applied = "SELECT event_id FROM applied_events WHERE event_id = ANY($1::uuid[])",
-    catalogue_version = "SELECT catalogue_version FROM installation",
+    /// Also whether any payment waits for an order.
+    catalogue_version = "SELECT catalogue_version, EXISTS (SELECT FROM parked_payments) FROM installation",
     /// Orders that something is about to happen to: locked, in key order.
-    lock_orders = "SELECT order_id, status, user_id FROM order_headers WHERE source = $1 AND order_id = ANY($2::text[])
+    lock_orders = "SELECT order_id, status, user_id, order_value FROM order_headers WHERE source = $1 AND order_id = ANY($2::text[])
         ORDER BY order_id COLLATE \"C\" FOR UPDATE",
-    find_orders = "SELECT order_id, status, user_id FROM order_headers WHERE source = $1 AND order_id = ANY($2::text[])",
+    find_orders = "SELECT order_id, status, user_id, order_value FROM order_headers WHERE source = $1 AND order_id = ANY($2::text[])",
+    find_payments = "SELECT payment_id, order_id FROM payments WHERE payment_id = ANY($1::text[])",
     order_lines = "SELECT order_id, line_no, product_id, location_id, quantity, unit_price, delta IS NOT NULL, kind, original_id
         FROM orders WHERE source = $1 AND order_id = ANY($2::text[]) ORDER BY order_id, line_no",
     returns_of = "SELECT original_id, product_id, quantity FROM orders
@@ -115,16 +121,86 @@ statements! {
             quantity_on_hand = i.quantity_on_hand + excluded.quantity_on_hand,
             version = i.version + excluded.version, last_updated = greatest(i.last_updated, excluded.last_updated)
         RETURNING product_id, location_id, quantity_on_hand, version",
+    copy_payment_events = "COPY payment_events (payment_id, order_id, payment_method, card_last_four, payment_status,
+        payment_datetime, amount, amount_mismatch, event_id, processed_at, partition, \"offset\") FROM STDIN (FORMAT binary)",
+    copy_parked = "COPY parked_payments (partition, \"offset\", event_id, payment_id, order_id, payment_method, card_last_four,
+        payment_status, payment_datetime, amount, raw_event, record_key, header_names, header_values, redacted, parked_at,
+        expires_at) FROM STDIN (FORMAT binary)",
+    /// The whole row of the newer event; a payment never changes its order.
+    upsert_payments = "INSERT INTO payments AS p (payment_id, order_id, payment_method, card_last_four, payment_status,
+            payment_datetime, amount, amount_mismatch, event_id)
+        SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::numeric[],
+            $8::bool[], $9::uuid[])
+        ON CONFLICT (payment_id) DO UPDATE SET
+            payment_method = excluded.payment_method, card_last_four = excluded.card_last_four,
+            payment_status = excluded.payment_status, payment_datetime = excluded.payment_datetime,
+            amount = excluded.amount, amount_mismatch = excluded.amount_mismatch, event_id = excluded.event_id
+        WHERE p.order_id = excluded.order_id
+          AND (excluded.payment_datetime, payment_status_order(excluded.payment_status), excluded.event_id)
+            > (p.payment_datetime, payment_status_order(p.payment_status), p.event_id)",
+    payments_of_orders = "SELECT count(*) FROM payments p
+        JOIN unnest($1::text[], $2::text[]) AS u(payment_id, order_id)
+          ON p.payment_id = u.payment_id AND p.order_id = u.order_id",
+    mark_orders_seen = "UPDATE parked_payments SET order_seen = true WHERE ctid = ANY (ARRAY(
+        SELECT ctid FROM parked_payments WHERE order_id = ANY($1::text[]) AND NOT order_seen FOR UPDATE SKIP LOCKED))",
+    /// How payments partitions stand, how many payments wait in each, and since when.
+    waiting = "SELECT p.partition, p.next_offset, p.timer_seq, p.parked,
+            (SELECT min(k.parked_at) FROM parked_payments k WHERE k.partition = p.partition)
+        FROM partition_progress p WHERE p.topic = 'payments' AND p.partition = ANY($1::int[]) ORDER BY p.partition",
+    /// Payments whose order has left word, those whose time is up, and those of some ages whose order is there. The look at
+    /// the order is a subquery with a limit, so that it is made by key whatever the planner reckons.
+    due_payments = "WITH due AS (
+            (SELECT k.partition, k.\"offset\" FROM parked_payments k
+                WHERE k.partition = ANY($1::int[]) AND k.order_seen LIMIT $5)
+            UNION
+            (SELECT k.partition, k.\"offset\" FROM parked_payments k
+                WHERE k.partition = ANY($1::int[]) AND k.expires_at <= $2 LIMIT $5)
+            UNION
+            (SELECT k.partition, k.\"offset\" FROM unnest($3::timestamptz[], $4::timestamptz[]) AS w(after, until)
+                JOIN parked_payments k
+                  ON k.partition = ANY($1::int[]) AND k.parked_at > w.after AND k.parked_at <= w.until
+                CROSS JOIN LATERAL (SELECT FROM order_headers h
+                    WHERE h.source = 'online_orders' AND h.order_id = k.order_id LIMIT 1) h LIMIT $5))
+        SELECT k.partition, k.\"offset\", k.event_id, k.payment_id, k.order_id, k.payment_method, k.card_last_four,
+            k.payment_status, k.payment_datetime, k.amount, h.order_value, p.order_id, k.expires_at <= $2
+        FROM due JOIN parked_payments k USING (partition, \"offset\")
+        LEFT JOIN LATERAL (SELECT h.order_value FROM order_headers h
+            WHERE h.source = 'online_orders' AND h.order_id = k.order_id LIMIT 1) h ON true
+        LEFT JOIN LATERAL (SELECT p.order_id FROM payments p WHERE p.payment_id = k.payment_id LIMIT 1) p ON true
+        ORDER BY k.partition, k.\"offset\" LIMIT $5",
+    free_events = "DELETE FROM applied_events WHERE event_id = ANY($1::uuid[])",
+    log_joined = "INSERT INTO events_log (event_id, raw_event, processed_at, status, topic, partition, \"offset\")
+        SELECT k.event_id, k.raw_event, $3, 'applied', 'payments', k.partition, k.\"offset\"
+        FROM unnest($1::int[], $2::bigint[]) AS u(partition, \"offset\")
+        JOIN parked_payments k ON k.partition = u.partition AND k.\"offset\" = u.\"offset\"
+        ORDER BY k.partition, k.\"offset\"",
+    log_refused = "INSERT INTO events_log (event_id, raw_event, processed_at, status, reason, topic, partition, \"offset\",
+            detail, redacted, record_key, header_names, header_values, timer_seq)
+        SELECT k.event_id, k.raw_event, $3, 'rejected', u.reason, 'payments', k.partition, k.\"offset\", u.detail,
+            k.redacted, k.record_key, k.header_names, k.header_values, u.timer_seq
+        FROM unnest($1::int[], $2::bigint[], $4::text[], $5::text[], $6::bigint[])
+            AS u(partition, \"offset\", reason, detail, timer_seq)
+        JOIN parked_payments k ON k.partition = u.partition AND k.\"offset\" = u.\"offset\"
+        ORDER BY k.partition, k.\"offset\"
+        RETURNING \"offset\", record_key, raw_event, header_names, header_values, redacted, reason, detail, partition",
+    leave = "DELETE FROM parked_payments k USING unnest($1::int[], $2::bigint[]) AS u(partition, \"offset\")
+        WHERE k.partition = u.partition AND k.\"offset\" = u.\"offset\"",
+    advance_timer = "UPDATE partition_progress p SET parked = p.parked - u.joined - u.rejected,
+            applied = p.applied + u.joined, rejected = p.rejected + u.rejected,
+            timer_seq = p.timer_seq + u.rejected, last_processed_at = $4
+        FROM unnest($1::int[], $2::bigint[], $3::bigint[]) AS u(partition, joined, rejected)
+        WHERE p.topic = 'payments' AND p.partition = u.partition",
     advance = "UPDATE partition_progress p SET next_offset = u.next_offset, last_offset = u.last_offset,
             last_digest = u.last_digest, last_processed_at = $9, applied = p.applied + u.applied,
             duplicates = p.duplicates + u.duplicates, rejected = p.rejected + u.rejected,
+            parked = p.parked + u.parked, timer_published = greatest(p.timer_published, u.timer_published),
             published_offset = greatest(p.published_offset, u.published_offset),
             published_at = CASE WHEN u.published_offset > coalesce(p.published_offset, -1) THEN u.published_at
                                 ELSE p.published_at END
         FROM unnest($1::text[], $2::int[], $3::bigint[], $4::bigint[], $5::bytea[], $6::bigint[], $7::bigint[], $8::bigint[],
-            $10::bigint[], $11::timestamptz[])
+            $10::bigint[], $11::timestamptz[], $12::bigint[], $13::bigint[])
             AS u(topic, partition, next_offset, last_offset, last_digest, applied, duplicates, rejected, published_offset,
-                 published_at)
+                 published_at, parked, timer_published)
         WHERE p.topic = u.topic AND p.partition = u.partition",
 }
 
@@ -177,6 +253,7 @@ impl Writer {
             warned,
             look_up_orders: 0,
             round_trips: AtomicU32::new(0),
+            out_of_step: false,
         })
     }
 
@@ -185,9 +262,27 @@ impl Writer {
         self.round_trips.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Whether the connection is gone.
+    /// Whether the connection is gone, or good for nothing any more.
     pub fn is_closed(&self) -> bool {
-        self.client.is_closed()
+        self.client.is_closed() || self.out_of_step
+    }
+
+    /// Ends a transaction that has failed, and finds out whether the connection can be used further. A COPY that begins in a
+    /// failed transaction is ended twice by the client (tokio-postgres 0.7: a Sync with its Execute, and one more with the
+    /// CopyFail), and the server answers both: from then on every answer would be taken for the next question's.
+    pub(crate) async fn roll_back(&mut self) {
+        if self.is_closed() {
+            return;
+        }
+        // Its own failure shows in the answer to the next question.
+        let _ = self.client.batch_execute("ROLLBACK").await;
+        let number = uuid::Uuid::new_v4().as_u128() as u32;
+        let answer = self.client.simple_query(&format!("SELECT {number}")).await.unwrap_or_default();
+        let is_number = |message: &SimpleQueryMessage| match message {
+            SimpleQueryMessage::Row(row) => row.get(0) == Some(number.to_string().as_str()),
+            _ => false,
+        };
+        self.out_of_step = !answer.iter().any(is_number);
     }
 }
 

@@ -11,11 +11,13 @@ use naive::{LOCATIONS, Model, ModelFate, PRODUCTS};
 use proptest::prelude::*;
 use stocktide_devstack::{Stack, StackOptions};
 use stocktide_domain::event::{
-    Body, Event, Item, OrderStatus, Restock, RestockItem, RestockKind, Return, Sale, Source,
+    Body, Event, Item, OrderStatus, Payment, PaymentStatus, Restock, RestockItem, RestockKind, Return, Sale,
+    Source,
 };
 use stocktide_domain::{Money, fold};
 use stocktide_store::{
-    Batch, Numeric, Output, OutputBody, Partition, RawRecord, Span, Writer, WriterOptions, migrate,
+    Batch, Numeric, Output, OutputBody, Partition, RawRecord, Span, Stand, Tick, Writer, WriterOptions,
+    migrate,
 };
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
@@ -82,7 +84,16 @@ fn body() -> impl Strategy<Value = (Source, Body)> {
         let (kind, note) = (RestockKind::Adjustment, Some("count".to_owned()));
         Body::Restocked(Restock { restock_id, supplier_id, location_id, kind, note, items })
     });
+    let amount = proptest::option::of(prop_oneof![Just(10_000_i64), 0..300_000_i64]);
+    let status = proptest::sample::select(PaymentStatus::ALL.to_vec());
+    let payment = (id("p", 6), id("o", 10), status, amount);
+    let payment = payment.prop_map(|(payment_id, order_id, status, amount)| {
+        let amount = amount.map(Money::from_ten_thousandths);
+        let (payment_method, card_last_four) = (Some("card".to_owned()), Some("0042".to_owned()));
+        Body::Paid(Payment { payment_id, order_id, payment_method, card_last_four, status, amount })
+    });
     prop_oneof![
+        4 => payment.prop_map(|b| (Source::Payments, b)),
         4 => sale.prop_flat_map(|s| (prop_oneof![Just(Source::OnlineOrders), Just(Source::StoreSales)], Just(s))),
         3 => back.prop_flat_map(|s| (prop_oneof![Just(Source::OnlineOrders), Just(Source::StoreSales)], Just(s))),
         1 => progress.prop_map(|b| (Source::OnlineOrders, b)),
@@ -135,7 +146,8 @@ async fn fresh_database(stack: &Stack) -> (String, Client) {
 
 fn options(url: String, reject_uncovered: bool) -> WriterOptions {
     let lock_timeout = std::time::Duration::from_secs(5);
-    WriterOptions { url, timezone: chrono_tz::Europe::London, reject_uncovered, lock_timeout }
+    let (timezone, payments_wait) = (chrono_tz::Europe::London, std::time::Duration::from_mins(10));
+    WriterOptions { url, timezone, reject_uncovered, lock_timeout, payments_wait }
 }
 
 /// Applies the events in batches of the given sizes, as the processor would, and returns what it would publish.
@@ -169,12 +181,77 @@ async fn apply_all(writer: &mut Writer, records: &[(Source, i32, Event)], sizes:
         let batch = Batch { raw: &raw, decoded: &decoded, spans: &spans, now };
         outputs.extend(match writer.apply(batch).await {
             // A known order was met where none was expected: the rerun looks them up.
-            Err(stocktide_store::StoreError::Contended(_)) => writer.apply(batch).await.unwrap().outputs,
+            Err(stocktide_store::StoreError::Contended(_)) => {
+                assert!(!writer.is_closed(), "the connection stays in step");
+                writer.apply(batch).await.unwrap().outputs
+            }
             other => other.unwrap().outputs,
         });
         positions.extend(spans.iter().map(|(p, s)| (*p, s.next)));
     }
     outputs
+}
+
+/// The model takes the events as the processor settles them: of each batch first what is no payment.
+fn model_fates(model: &mut Model, records: &[(Source, i32, Event)], sizes: &[usize]) -> Vec<ModelFate> {
+    let mut fates = vec![ModelFate::Parked; records.len()];
+    let (mut begin, mut sizes) = (0, sizes.iter().cycle());
+    while begin < records.len() {
+        let end = records.len().min(begin + sizes.next().unwrap());
+        for payments in [false, true] {
+            for at in begin..end {
+                let (source, partition, event) = &records[at];
+                if (*source == Source::Payments) == payments {
+                    fates[at] = model.take(*source, *partition, at, event);
+                }
+            }
+        }
+        begin = end;
+    }
+    fates
+}
+
+/// Lets the timer look once, at a time that is so far ahead; what it put out equals what is made again from the log.
+async fn tick(writer: &mut Writer, client: &Client, ahead: TimeDelta, model: &mut Model, time_is_up: bool) {
+    let sql = "SELECT partition, next_offset, timer_seq FROM partition_progress WHERE topic = 'payments'";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let stand = |row: &tokio_postgres::Row| Stand { next_offset: row.get(1), timer_seq: row.get(2) };
+    let stands: BTreeMap<i32, Stand> = rows.iter().map(|row| (row.get(0), stand(row))).collect();
+    let now = DateTime::from_timestamp(1_300_000_000, 0).unwrap() + ahead;
+    let ticked = writer.tick(Tick { stands: &stands, now, since: None }).await.unwrap();
+    let (joined, rejected) = model.tick(time_is_up);
+    assert_eq!(
+        (ticked.joined as usize, reasons(&ticked.outputs)),
+        (joined, rejected.iter().map(|r| (*r).to_owned()).collect())
+    );
+    assert!(!ticked.more);
+    let mut again = Vec::new();
+    for (partition, timer_seq) in &ticked.timers {
+        again.extend(
+            writer.timer_outputs_of(*partition, stands[partition].timer_seq, *timer_seq, None).await.unwrap(),
+        );
+    }
+    assert_eq!(ticked.outputs, again, "the timer's outputs made again from the database alone");
+    let waiting =
+        "SELECT (SELECT count(*) FROM parked_payments), sum(parked)::bigint FROM partition_progress";
+    let waiting = client.query_one(waiting, &[]).await.unwrap();
+    let counted: i64 = ticked.waiting.values().sum();
+    assert_eq!((waiting.get::<_, i64>(0), waiting.get::<_, i64>(1)), (counted, counted), "what waits");
+    if time_is_up {
+        assert_eq!(counted, 0);
+    }
+}
+
+async fn compare_payments(client: &Client, model: &Model) {
+    let sql = "SELECT payment_id, order_id, payment_status, payment_datetime, amount, amount_mismatch FROM payments";
+    let rows = client.query(sql, &[]).await.unwrap();
+    let paid = |r: &tokio_postgres::Row| {
+        let at = r.get::<_, DateTime<Utc>>(3).timestamp_micros();
+        let status = PaymentStatus::from_name(r.get(2)).unwrap();
+        (r.get(1), status, at, r.get::<_, Option<Numeric>>(4).map(|amount| amount.0 as i64), r.get(5))
+    };
+    let payments: BTreeMap<String, naive::Paid> = rows.iter().map(|r| (r.get(0), paid(r))).collect();
+    assert_eq!(payments, model.payments(), "payments");
 }
 
 async fn compare(client: &Client, model: &Model, fates: &[ModelFate]) {
@@ -195,16 +272,16 @@ async fn compare(client: &Client, model: &Model, fates: &[ModelFate]) {
         rows.iter().map(|r| ((r.get(0), r.get(1)), (r.get(2), r.get::<_, Numeric>(3).0 as i64))).collect();
     assert_eq!(headers, model.headers(), "orders");
 
-    let sql =
-        "SELECT sum(applied)::bigint, sum(duplicates)::bigint, sum(rejected)::bigint FROM partition_progress";
+    let sql = "SELECT sum(applied)::bigint, sum(duplicates)::bigint, sum(rejected)::bigint, sum(parked)::bigint FROM partition_progress";
     let row = client.query_one(sql, &[]).await.unwrap();
     let counted = |of: fn(&ModelFate) -> bool| fates.iter().filter(|f| of(f)).count() as i64;
     let expected = [
         counted(|f| *f == ModelFate::Applied),
         counted(|f| *f == ModelFate::Duplicate),
         counted(|f| matches!(f, ModelFate::Rejected(_))),
+        counted(|f| *f == ModelFate::Parked),
     ];
-    assert_eq!([0, 1, 2].map(|i| row.get::<_, i64>(i)), expected, "fates");
+    assert_eq!([0, 1, 2, 3].map(|i| row.get::<_, i64>(i)), expected, "fates");
 
     let sql = "SELECT user_id, orders, units, gross, cancelled_orders, cancelled_value, returned_value FROM user_stats";
     let money = |r: &tokio_postgres::Row, i| r.get::<_, Numeric>(i).0 as i64;
@@ -268,7 +345,7 @@ proptest! {
         server.runtime.block_on(async {
             let (url, client) = fresh_database(&server.stack).await;
             let mut model = Model::new(policy);
-            let fates: Vec<ModelFate> = records.iter().map(|(source, _, event)| model.take(*source, event)).collect();
+            let fates = model_fates(&mut model, &records, &sizes);
             let mut writer = Writer::connect(options(url, policy)).await.unwrap();
             let outputs = apply_all(&mut writer, &records, &sizes).await;
             assert_eq!(updates(&outputs), model.updates, "inventory_updates");
@@ -284,6 +361,13 @@ proptest! {
             made.sort();
             remade.sort();
             assert_eq!(made, remade, "outputs made again from the database alone");
+            compare_payments(&client, &model).await;
+            tick(&mut writer, &client, TimeDelta::minutes(5), &mut model, false).await;
+            compare_payments(&client, &model).await;
+            tick(&mut writer, &client, TimeDelta::minutes(15), &mut model, true).await;
+            compare_payments(&client, &model).await;
+            let left = "SELECT count(*) FROM applied_events WHERE event_id NOT IN (SELECT event_id FROM events_log WHERE status = 'applied')";
+            assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0, "the dedupe forgets what was rejected");
         });
     }
 }

@@ -117,6 +117,34 @@ fn a_month_with_a_record_that_may_not_be_published_stays_with_all_after_it() {
 }
 
 #[test]
+fn a_month_with_a_timer_s_output_that_may_not_be_published_stays_with_all_after_it() {
+    database::run(async {
+        let (_, pool) = installation().await;
+        execute(
+            &pool,
+            "INSERT INTO partition_progress (topic, partition, start_offset, next_offset, published_offset, log_floor,
+                    timer_seq, timer_published) VALUES ('payments', 0, 0, 9, 9, 0, 2, 1);
+             INSERT INTO events_log (raw_event, processed_at, status, reason, topic, partition, \"offset\", timer_seq) VALUES
+                ('x', '2026-01-20Z', 'rejected', 'orphan_payment', 'payments', 0, 3, 1),
+                ('x', '2026-02-20Z', 'rejected', 'orphan_payment', 'payments', 0, 1, 2)",
+        )
+        .await;
+        let kept = "number 2 of the timer of payments-0 is in it, and only 1 is known to be published";
+        for dry_run in [true, false] {
+            let done = retention::run(&pool, RetentionOptions { dry_run, ..options() }).await.unwrap();
+            assert_eq!(
+                fates(&done),
+                [("2026-01".to_owned(), 12, None), ("2026-02".to_owned(), 11, Some(kept))],
+                "{dry_run}"
+            );
+        }
+        execute(&pool, "UPDATE partition_progress SET timer_published = 2 WHERE topic = 'payments'").await;
+        let done = retention::run(&pool, options()).await.unwrap();
+        assert_eq!(fates(&done), [("2026-02".to_owned(), 11, None)]);
+    });
+}
+
+#[test]
 fn rows_without_progress_stay() {
     database::run(async {
         let (_, pool) = installation().await;
@@ -188,9 +216,13 @@ fn a_log_in_use_is_waited_for_and_left_as_it_is_where_patience_ends() {
 fn the_processor_reads_the_floor_that_was_raised() {
     database::run(async {
         let (url, pool) = installation().await;
-        let timezone = chrono_tz::Europe::London;
-        let options_of_writer =
-            WriterOptions { url, timezone, reject_uncovered: false, lock_timeout: Duration::from_secs(5) };
+        let options_of_writer = WriterOptions {
+            url,
+            timezone: chrono_tz::Europe::London,
+            reject_uncovered: false,
+            lock_timeout: Duration::from_secs(5),
+            payments_wait: Duration::from_mins(10),
+        };
         retention::run(&pool, options()).await.unwrap();
         let writer = Writer::connect(options_of_writer).await.unwrap();
         let positions = writer.positions(&[((Source::OnlineOrders, 0), 0)].into()).await.unwrap();

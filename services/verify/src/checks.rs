@@ -6,6 +6,7 @@ pub mod fates;
 pub mod lines;
 pub mod offsets;
 pub mod orders;
+pub mod payments;
 pub mod rollups;
 pub mod stock;
 pub mod updates;

@@ -10,10 +10,11 @@ use uuid::Uuid;
 use crate::amount;
 use crate::digest::Digest;
 use crate::facts::{
-    Coordinates, Facts, Header, Line, LineKind, LogRow, Month, OrderStatus, Progress, Rejection, Slot,
-    Source, StockResult, StockRow, StockStatus, User,
+    Coordinates, Facts, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Payment, PaymentEvent,
+    PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus, User,
 };
 use crate::names::Name;
+use crate::record::Fingerprint;
 
 /// A transaction that sees the database as it was at its start.
 pub struct Snapshot {
@@ -53,7 +54,7 @@ impl Snapshot {
         let mut facts =
             Facts::new(timezone.parse().map_err(|e| anyhow::anyhow!("timezone {timezone}: {e}"))?);
         let sql = "SELECT topic, partition, start_offset, next_offset, published_offset, log_floor, applied, duplicates,
-                          rejected, parked
+                          rejected, parked, timer_seq, timer_published
                    FROM partition_progress ORDER BY topic, partition";
         for row in sqlx::query(sql).fetch_all(&mut self.connection).await? {
             let slot = facts.slot(row.try_get(0)?, row.try_get(1)?);
@@ -66,6 +67,8 @@ impl Snapshot {
                 duplicates: row.try_get(7)?,
                 rejected: row.try_get(8)?,
                 parked: row.try_get(9)?,
+                timer_seq: row.try_get(10)?,
+                timer_published: row.try_get(11)?,
             };
             if let Some(partition) = facts.partitions.get_mut(usize::from(slot.0)) {
                 partition.progress = Some(progress);
@@ -90,13 +93,15 @@ impl Snapshot {
         self.days(facts).await.context("fates_by_day")?;
         self.months(facts).await.context("sales_by_month")?;
         self.users(facts).await.context("user_stats")?;
+        self.payments(facts).await?;
+        self.parked(facts).await.context("parked_payments")?;
         facts.sort();
         Ok(())
     }
 
     async fn log(&mut self, facts: &mut Facts) -> Rows<()> {
         let sql = r#"SELECT topic, partition, "offset", status = 'applied', event_id, sha256(raw_event), redacted, processed_at,
-                            reason, record_key, header_names, header_values
+                            reason, record_key, header_names, header_values, timer_seq
                      FROM events_log"#;
         let mut rows = sqlx::query(sql).fetch(&mut self.connection);
         while let Some(row) = rows.try_next().await? {
@@ -108,6 +113,7 @@ impl Snapshot {
                 value: row.try_get::<Option<&[u8]>, _>(5)?.map(Digest::from_sha256),
                 redacted: row.try_get(6)?,
                 processed_at: micros(&row, 7)?,
+                timer_seq: row.try_get(12)?,
             };
             if !log.applied {
                 let reason = name(facts, &row, 8)?;
@@ -243,6 +249,49 @@ impl Snapshot {
         Ok(())
     }
 
+    async fn payments(&mut self, facts: &mut Facts) -> Rows<()> {
+        let events = r#"SELECT payment_id, order_id, payment_method, card_last_four, payment_status, payment_datetime,
+                   (amount * 10000)::bigint, amount_mismatch, event_id, 'payments', partition, "offset"
+            FROM payment_events"#;
+        let mut rows = sqlx::query(events).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await.context("payment_events")? {
+            let (payment, at) = (payment(facts, &row)?, coordinates(facts, &row, 9)?);
+            facts.payment_events.push(PaymentEvent { at, payment });
+        }
+        drop(rows);
+        let newest =
+            "SELECT payment_id, order_id, payment_method, card_last_four, payment_status, payment_datetime,
+                   (amount * 10000)::bigint, amount_mismatch, event_id
+            FROM payments";
+        let mut rows = sqlx::query(newest).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await.context("payments")? {
+            let payment = payment(facts, &row)?;
+            facts.payments.push(payment);
+        }
+        Ok(())
+    }
+
+    async fn parked(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql = r#"SELECT 'payments', partition, "offset", event_id, order_id, sha256(raw_event), redacted, order_seen,
+                            NULL, record_key, header_names, header_values
+                     FROM parked_payments"#;
+        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            let at = coordinates(facts, &row, 0)?;
+            let Rejection { key, headers, header_count, .. } = rejection(None, &row)?;
+            let value = row.try_get::<Option<&[u8]>, _>(5)?.map(Digest::from_sha256);
+            facts.parked.push(Parked {
+                at,
+                event: row.try_get(3)?,
+                order: facts.names.intern(row.try_get(4)?),
+                print: Fingerprint { key, value, header_count, headers },
+                redacted: row.try_get(6)?,
+                order_seen: row.try_get(7)?,
+            });
+        }
+        Ok(())
+    }
+
     /// The applied records of a partition below an offset, from the log: their topic has them no more.
     ///
     /// # Errors
@@ -292,16 +341,16 @@ async fn connect(url: &str) -> Rows<PgConnection> {
     options.disable_statement_logging().connect().await.context("cannot connect to the database")
 }
 
-/// P of every partition as it is now, outside any snapshot.
+/// P of every partition, and its timer's number, as they are now, outside any snapshot.
 ///
 /// # Errors
 /// The database fails.
-pub async fn next_offsets(url: &str) -> Rows<Vec<(String, i32, i64)>> {
+pub async fn positions_now(url: &str) -> Rows<Vec<(String, i32, i64, i64)>> {
     let mut connection = connect(url).await?;
-    let rows = sqlx::query("SELECT topic, partition, next_offset FROM partition_progress")
+    let rows = sqlx::query("SELECT topic, partition, next_offset, timer_seq FROM partition_progress")
         .fetch_all(&mut connection)
         .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))).collect()
+    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))).collect()
 }
 
 /// Topic, partition and offset, from three columns.
@@ -332,6 +381,22 @@ fn rejection(reason: Option<Name>, row: &PgRow) -> Rows<Rejection> {
         key: row.try_get::<Option<&[u8]>, _>(9)?.map(Digest::of),
         headers: Digest::of_headers(headers),
         header_count: names.len(),
+    })
+}
+
+/// A payment, from the nine columns that both tables begin with.
+fn payment(facts: &mut Facts, row: &PgRow) -> Rows<Payment> {
+    let method: Option<&str> = row.try_get(2)?;
+    Ok(Payment {
+        payment: facts.names.intern(row.try_get(0)?),
+        order: facts.names.intern(row.try_get(1)?),
+        method: method.map(|text| Digest::of(text.as_bytes())),
+        last_four: name(facts, row, 3)?,
+        status: PaymentStatus::of_name(row.try_get(4)?),
+        paid_at: micros(row, 5)?,
+        amount: row.try_get(6)?,
+        amount_mismatch: row.try_get(7)?,
+        event: row.try_get(8)?,
     })
 }
 

@@ -11,7 +11,7 @@ use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::amount;
-use crate::facts::Source;
+use crate::facts::{PaymentStatus, Source};
 
 /// The location of an online order that names none.
 const ONLINE: &str = "online";
@@ -117,6 +117,53 @@ pub fn read(source: Source, value: &[u8]) -> Result<Event<'_>, String> {
             None
         },
         items: if has_items { fields.items(price)? } else { Vec::new() },
+    })
+}
+
+/// A payment's event as its producer wrote it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PaymentEvent<'a> {
+    /// `event_id`
+    pub id: Uuid,
+    /// `payment_id`
+    pub payment: Cow<'a, str>,
+    /// `order_id`
+    pub order: Cow<'a, str>,
+    /// `payment_method`
+    pub method: Option<Cow<'a, str>>,
+    /// `card_last_four`
+    pub last_four: Option<Cow<'a, str>>,
+    /// `payment_status`
+    pub status: PaymentStatus,
+    /// `payment_datetime`, in microseconds since 1970.
+    pub paid_at: i64,
+    /// `amount`, in ten-thousandths.
+    pub amount: Option<i128>,
+}
+
+/// Reads an event of the topic `payments`.
+///
+/// # Errors
+/// The name of the field that is not as documented.
+pub fn read_payment(value: &[u8]) -> Result<PaymentEvent<'_>, String> {
+    let text = std::str::from_utf8(value).map_err(|e| e.to_string())?;
+    let fields = Fields::parse(text).map_err(|e| e.to_string())?;
+    let status = fields.required("payment_status")?.to_lowercase();
+    let status = match status.as_str() {
+        "authorized" => "authorised",
+        "completed" => "captured",
+        other => other,
+    };
+    Ok(PaymentEvent {
+        id: fields.id()?,
+        payment: fields.required("payment_id")?,
+        order: fields.required("order_id")?,
+        method: fields.text("payment_method")?,
+        last_four: fields.text("card_last_four")?,
+        status: PaymentStatus::of_name(status)
+            .ok_or_else(|| format!("payment_status {status:?} is not known"))?,
+        paid_at: fields.moment("payment_datetime")?,
+        amount: fields.amount("amount")?,
     })
 }
 
@@ -277,6 +324,17 @@ mod tests {
             "order_timestamp":"2010-12-01T08:26:00Z","items":"whatever"}"#;
         let event = read(Source::OnlineOrders, value)?;
         assert_eq!((event.kind, event.items.len()), (Kind::Cancelled, 0));
+        Ok(())
+    }
+
+    #[test]
+    fn a_payment_is_read_field_by_field() -> Outcome {
+        let value = br#"{"event_id":"01890a5d-ac96-774b-bcce-b302099a8057","payment_id":7,"order_id":"A","amount":"15.30",
+            "card_last_four":"0042","payment_status":"Completed","payment_datetime":"2010-12-01T08:26:00+01:00"}"#;
+        let event = read_payment(value)?;
+        assert_eq!((&*event.payment, &*event.order, event.amount), ("7", "A", Some(153_000)));
+        assert_eq!((event.status, event.paid_at), (PaymentStatus::Captured, 1_291_188_360_000_000));
+        assert_eq!((event.method, event.last_four.as_deref()), (None, Some("0042")));
         Ok(())
     }
 

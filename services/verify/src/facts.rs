@@ -10,8 +10,8 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 pub use rows::{
-    Coordinates, Header, Line, LineKind, LogRow, Month, OrderStatus, Partition, Progress, Rejection, Slot,
-    Source, StockResult, StockRow, StockStatus, User,
+    Coordinates, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Partition, Payment,
+    PaymentEvent, PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus, User,
 };
 
 use crate::names::{Name, Names};
@@ -47,7 +47,16 @@ pub struct Facts {
     pub months: FxHashMap<(NaiveDate, Slot), Month>,
     /// `user_stats`
     pub users: FxHashMap<Name, User>,
+    /// `payment_events`, by coordinates.
+    pub payment_events: Vec<PaymentEvent>,
+    /// `payments`, by payment_id.
+    pub payments: Vec<Payment>,
+    /// `parked_payments`, by coordinates.
+    pub parked: Vec<Parked>,
 }
+
+/// The topic of payments, which move no stock.
+pub const PAYMENTS: &str = "payments";
 
 impl Facts {
     /// Of an empty database.
@@ -67,6 +76,9 @@ impl Facts {
             days: FxHashMap::default(),
             months: FxHashMap::default(),
             users: FxHashMap::default(),
+            payment_events: Vec::new(),
+            payments: Vec::new(),
+            parked: Vec::new(),
         }
     }
 
@@ -98,6 +110,9 @@ impl Facts {
         self.log.sort_unstable_by_key(|row| row.at);
         self.lines.sort_unstable_by_key(|line| (line.at, line.line_no));
         self.applied.sort_unstable();
+        self.payment_events.sort_unstable_by_key(|event| event.at);
+        self.payments.sort_unstable_by_key(|payment| payment.payment);
+        self.parked.sort_unstable_by_key(|parked| parked.at);
     }
 
     /// The input partition of a number.
@@ -144,6 +159,16 @@ impl Facts {
     pub fn lines_of(&self, at: Coordinates) -> &[Line] {
         let rest = &self.lines[self.lines.partition_point(|line| line.at < at)..];
         &rest[..rest.iter().take_while(|line| line.at == at).count()]
+    }
+
+    /// Whether a partition holds payments.
+    pub fn is_of_payments(&self, slot: Slot) -> bool {
+        self.partition(slot).is_some_and(|partition| partition.topic == PAYMENTS)
+    }
+
+    /// The index of the payment that waits at these coordinates.
+    pub fn parked_index(&self, at: Coordinates) -> Option<usize> {
+        self.parked.binary_search_by_key(&at, |parked| parked.at).ok()
     }
 
     /// An order's header.

@@ -24,11 +24,11 @@ fn a_sound_world_holds_and_everything_in_it_is_looked_at() {
     assert_eq!(
         told,
         [
-            ("fates_balance", 3, 0),
-            ("one_fate_per_record", 11, 0),
-            ("log_bytes", 10, 0),
-            ("fates_by_day", 3, 0),
-            ("applied_once", 8, 0),
+            ("fates_balance", 4, 0),
+            ("one_fate_per_record", 18, 0),
+            ("log_bytes", 15, 0),
+            ("fates_by_day", 4, 0),
+            ("applied_once", 12, 0),
             ("events_match_lines", 8, 0),
             ("order_headers", 3, 0),
             ("order_values", 3, 0),
@@ -38,8 +38,12 @@ fn a_sound_world_holds_and_everything_in_it_is_looked_at() {
             ("statuses", 7, 0),
             ("rollups_by_month", 3, 0),
             ("user_stats", 1, 0),
+            ("payments_match_events", 3, 0),
+            ("payments_and_orders", 3, 0),
+            ("payments_stand", 2, 0),
+            ("timer_numbers", 1, 0),
             ("inventory_updates", 7, 0),
-            ("dlq", 2, 0),
+            ("dlq", 3, 0),
         ],
         "{report:?}"
     );
@@ -184,7 +188,7 @@ fn a_dlq_record_that_is_repeated_altered_or_uncalled_for_is_named() {
             let again = world.topics["dlq"][1].clone();
             world.add("dlq", again);
         },
-        &[("dlq", "store_sales-0@1: is in dlq more than once, again as dlq-0@2")],
+        &[("dlq", "store_sales-0@1: is in dlq more than once, again as dlq-0@3")],
     );
     let alter = |alter: fn(&mut crate::world::Kept), words: &str| {
         spoilt(|world| alter(&mut world.topics.get_mut("dlq").unwrap()[0]), &[("dlq", words)]);
@@ -206,7 +210,7 @@ fn a_dlq_record_that_is_repeated_altered_or_uncalled_for_is_named() {
             wrong.headers[4].1 = Some(b"0".to_vec());
             world.add("dlq", wrong);
         },
-        &[("dlq", "online_orders-0@0: is in dlq (dlq-0@2), but was not rejected")],
+        &[("dlq", "online_orders-0@0: is in dlq (dlq-0@3), but was not rejected")],
     );
 }
 
@@ -304,6 +308,7 @@ fn bytes_that_the_log_does_not_keep_are_named() {
         &[(
             "log_bytes",
             "online_orders-0@3: the log has another key than the topic | \
+                 payments-0@4: the log has another key than the topic | \
                  store_sales-0@1: the log has another key than the topic",
         )],
     );
@@ -469,6 +474,7 @@ fn a_days_fates_that_are_not_those_of_the_progress_are_named() {
         &[(
             "fates_by_day",
             "online_orders-0: 5 are said to be applied, the days add up to 0 | \
+             payments-0: 3 are said to be applied, the days add up to 0 | \
              store_sales-0: 1 are said to be applied, the days add up to 0 | \
              supplier_restocks-0: 2 are said to be applied, the days add up to 0",
         )],
@@ -494,12 +500,12 @@ fn updates_that_aged_out_are_not_missed_and_those_after_them_are() {
     world.low.insert("inventory_updates", 3);
     world.topics.get_mut("inventory_updates").unwrap().retain(|record| record.offset >= 3);
     assert_eq!(
-        world.report().checks[14].differing,
+        world.report().checks[18].differing,
         3,
         "the topic keeps everything, so somebody took them away"
     );
     world.aged_before = Some(PROCESSED_AT - 1);
-    assert_eq!(world.report().checks[14].differing, 3, "they were too young to age out");
+    assert_eq!(world.report().checks[18].differing, 3, "they were too young to age out");
     world.aged_before = Some(i64::MAX);
     let report = world.report();
     assert!(report.ok, "{report:?}");
@@ -511,5 +517,203 @@ fn updates_that_aged_out_are_not_missed_and_those_after_them_are() {
         line.processed_at += 1;
     }
     let report = world.report();
-    assert_eq!(report.checks[14].examples.len(), 1, "{report:?}");
+    assert_eq!(report.checks[18].examples.len(), 1, "{report:?}");
+}
+
+#[test]
+fn a_payment_that_is_lost_is_named() {
+    // Its row of the ledger.
+    spoilt(
+        |world| world.facts.payment_events.retain(|event| event.payment.event != event_id(33)),
+        &[
+            ("payments_match_events", "payments-0@3: applied, but not in payment_events"),
+            ("payments_stand", "payment P2: no applied event tells of it"),
+        ],
+    );
+    // What waits, though the count has it.
+    spoilt(
+        |world| world.facts.parked.clear(),
+        &[
+            ("fates_balance", "payments-0: 1 are said to be parked, 0 wait"),
+            (
+                "applied_once",
+                "event 01890a5d-ac96-774b-bcce-000000000023: is in applied_events, but not in the log",
+            ),
+        ],
+    );
+    // Without a trace.
+    spoilt(
+        |world| {
+            world.facts.parked.clear();
+            world.facts.applied.retain(|event| *event != event_id(35));
+            world.progress("payments").parked = 0;
+        },
+        &[
+            (
+                "fates_balance",
+                "payments-0: 7 records, 6 fates (3 applied, 2 duplicate, 1 rejected, 0 parked)",
+            ),
+            (
+                "one_fate_per_record",
+                "payments-0@6: has no fate: it is not in the log, \
+                 and event 01890a5d-ac96-774b-bcce-000000000023 is not applied",
+            ),
+            ("fates_by_day", "payments-0: 0 are said to be parked, the days add up to 1"),
+        ],
+    );
+}
+
+#[test]
+fn a_payment_that_is_joined_twice_is_named() {
+    spoilt(
+        |world| {
+            let again = world.facts.payment_events[2];
+            world.facts.payment_events.push(again);
+        },
+        &[("payments_match_events", "payments-0@3: is in payment_events 2 times")],
+    );
+    // Joined, and still waiting.
+    spoilt(
+        |world| {
+            let mut parked = world.facts.parked[0];
+            (parked.at.offset, parked.event) = (3, event_id(33));
+            world.facts.parked.push(parked);
+            world.progress("payments").parked += 1;
+            world.progress("payments").applied -= 1;
+        },
+        &[
+            ("fates_balance", "payments-0: 2 are said to be applied, the log has 3"),
+            (
+                "one_fate_per_record",
+                "payments-0@3: waits, and is in the log, too | payments-0@3: is in the log, but not in its topic",
+            ),
+            ("log_bytes", "payments-0@3: waits with another value than the topic has"),
+            ("fates_by_day", "payments-0: 2 are said to be applied, the days add up to 3"),
+            (
+                "applied_once",
+                "event 01890a5d-ac96-774b-bcce-000000000021: applied twice, by payments-0@3 and payments-0@3",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn an_orphan_that_is_not_in_dlq_or_has_a_wrong_number_is_named() {
+    spoilt(
+        |world| {
+            world.topics.get_mut("dlq").unwrap().pop();
+        },
+        &[("dlq", "payments-0@4: rejected (orphan_payment), but not in dlq")],
+    );
+    spoilt(
+        |world| {
+            let again = world.topics["dlq"][2].clone();
+            world.add("dlq", again);
+        },
+        &[("dlq", "payments-0@4: is in dlq more than once, again as dlq-0@3")],
+    );
+    spoilt(
+        |world| {
+            let row = world.facts.log.iter_mut().find(|row| row.timer_seq.is_some()).unwrap();
+            row.timer_seq = Some(2);
+        },
+        &[("timer_numbers", "payments-0: the progress is at number 1, the log has 1 of them up to 2")],
+    );
+}
+
+#[test]
+fn a_wrong_count_of_what_waits_is_named() {
+    spoilt(
+        |world| world.progress("payments").parked = 2,
+        &[
+            (
+                "fates_balance",
+                "payments-0: 7 records, 8 fates (3 applied, 2 duplicate, 1 rejected, 2 parked)",
+            ),
+            ("fates_by_day", "payments-0: 2 are said to be parked, the days add up to 1"),
+        ],
+    );
+    spoilt(
+        |world| (world.progress("payments").parked, world.progress("payments").duplicates) = (0, 3),
+        &[
+            ("fates_balance", "payments-0: 0 are said to be parked, 1 wait"),
+            ("fates_by_day", "payments-0: 3 are said to be duplicate, the days add up to 2"),
+        ],
+    );
+}
+
+#[test]
+fn a_payment_that_does_not_stand_as_its_newest_event_says_is_named() {
+    spoilt(
+        |world| {
+            let older = world.facts.payment_events[0].payment;
+            *world.facts.payments.iter_mut().find(|p| p.payment == older.payment).unwrap() = older;
+        },
+        &[(
+            "payments_stand",
+            "payment P1: is not as its newest event (01890a5d-ac96-774b-bcce-000000000020) says",
+        )],
+    );
+    spoilt(
+        |world| {
+            for amount in [&mut world.facts.payment_events[2].payment.amount] {
+                *amount = Some(202_800);
+            }
+            world.facts.payments.iter_mut().for_each(|p| {
+                if p.event == event_id(33) {
+                    p.amount = Some(202_800);
+                }
+            });
+        },
+        &[
+            ("payments_match_events", "payments-0@3: amount is 20.00, payment_events says 20.28"),
+            ("payments_and_orders", "payments-0@3: paid 20.28 of 20.28, amount_mismatch true"),
+        ],
+    );
+    spoilt(
+        |world| {
+            let (order, ghost) = (world.facts.names.find("A").unwrap(), world.facts.names.intern("ghost"));
+            let spoil = |payment: &mut crate::facts::Payment| {
+                if payment.event == event_id(32) {
+                    assert_eq!(payment.order, order);
+                    payment.order = ghost;
+                }
+            };
+            world.facts.payment_events.iter_mut().for_each(|event| spoil(&mut event.payment));
+            world.facts.payments.iter_mut().for_each(spoil);
+        },
+        &[
+            ("payments_match_events", "payments-0@1: order_id is A, payment_events says ghost"),
+            ("payments_and_orders", "payments-0@1: order ghost is not there"),
+            ("payments_stand", "payment P1: paid order A and order ghost"),
+        ],
+    );
+}
+
+#[test]
+fn a_payment_that_waits_though_its_order_is_there_is_told() {
+    let mut world = World::sound();
+    world.facts.parked[0].order = world.facts.names.find("A").unwrap();
+    let report = world.report();
+    assert!(report.ok, "{report:?}");
+    assert_eq!(
+        report.notes,
+        [
+            "1 payments wait though their order is there (0 have been told): a running processor joins them at its next look"
+        ]
+    );
+}
+
+#[test]
+fn what_a_timer_put_out_after_the_database_was_read_is_left_out() {
+    let mut world = World::sound();
+    let mut later = world.topics["dlq"][2].clone();
+    for (name, value) in &mut later.headers {
+        if name == "__connect.errors.offset" {
+            *value = Some(b"6".to_vec());
+        }
+    }
+    world.add("dlq", later);
+    let report = world.report();
+    assert!(report.ok, "{report:?}");
 }

@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use crate::checks::offsets::Output;
 use crate::checks::{dlq, updates};
 use crate::facts::Facts;
-use crate::topics::{Extent, Topics};
+use crate::topics::{Committed, Extent, Topics};
 
 /// Kafka, after the wait.
 #[derive(Debug)]
 pub struct Observed {
     /// Per input partition, the group's committed offset.
-    pub committed: Vec<Option<i64>>,
+    pub committed: Vec<Option<Committed>>,
     /// Per input partition, where it begins and ends.
     pub inputs: Vec<Extent>,
     /// The partitions of the output topics.
@@ -52,7 +52,9 @@ pub fn wait(topics: &Topics, facts: &Facts, bound: Duration) -> anyhow::Result<O
         let committed = topics.committed(&names, left.min(Duration::from_secs(10)))?;
         let published = facts.partitions.iter().zip(&committed).all(|(partition, committed)| {
             let progress = partition.progress.unwrap_or_default();
-            committed.unwrap_or(progress.start_offset) >= progress.next_offset
+            let number = committed.and_then(|committed| committed.number).unwrap_or(0);
+            committed.map_or(progress.start_offset, |committed| committed.offset) >= progress.next_offset
+                && number >= progress.timer_seq
         });
         Ok((committed, published))
     })?;

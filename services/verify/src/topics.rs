@@ -52,6 +52,15 @@ pub struct Span {
     pub to: i64,
 }
 
+/// A committed offset of the group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Committed {
+    /// K.
+    pub offset: i64,
+    /// The number in its metadata: up to it the timer's outputs are published.
+    pub number: Option<i64>,
+}
+
 /// Where a partition begins and ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Extent {
@@ -121,12 +130,16 @@ impl Topics {
         Ok(Extent { low, stable, end })
     }
 
-    /// The group's committed offsets, in the order asked for.
+    /// The group's committed offsets, in the order asked for; with the numbers in their metadata, where there are any.
     ///
     /// # Errors
     /// The broker does not answer in time, or not for every partition; a transaction that is about to commit offsets makes
     /// it wait.
-    pub fn committed(&self, of: &[(String, i32)], timeout: Duration) -> anyhow::Result<Vec<Option<i64>>> {
+    pub fn committed(
+        &self,
+        of: &[(String, i32)],
+        timeout: Duration,
+    ) -> anyhow::Result<Vec<Option<Committed>>> {
         if of.is_empty() {
             return Ok(Vec::new());
         }
@@ -135,11 +148,11 @@ impl Topics {
             list.add_partition(topic, *partition);
         }
         let list = self.committed.committed_offsets(list, timeout).context("the group's offsets")?;
-        let offset = |(topic, partition): &(String, i32)| -> anyhow::Result<Option<i64>> {
+        let offset = |(topic, partition): &(String, i32)| -> anyhow::Result<Option<Committed>> {
             let element = list.find_partition(topic, *partition).context("no answer")?;
             element.error()?;
             Ok(match element.offset() {
-                Offset::Offset(offset) => Some(offset),
+                Offset::Offset(offset) => Some(Committed { offset, number: element.metadata().parse().ok() }),
                 _ => None,
             })
         };

@@ -4,10 +4,10 @@ use anyhow::Context;
 use tokio::runtime::Handle;
 
 use crate::VerifyOptions;
-use crate::checks::{dlq, fates, lines, offsets, orders, rollups, stock, updates};
+use crate::checks::{dlq, fates, lines, offsets, orders, payments, rollups, stock, updates};
 use crate::database::{self, Snapshot};
 use crate::digest::Digest;
-use crate::facts::{Coordinates, Facts, Partition, Slot};
+use crate::facts::{Coordinates, Facts, LogRow, Partition, Slot};
 use crate::movements::Movements;
 use crate::record::Record;
 use crate::report::{Check, Report};
@@ -49,13 +49,13 @@ pub fn verify(options: &VerifyOptions, runtime: &Handle) -> anyhow::Result<Repor
     step("waiting until all that is applied is published");
     let observed = settle::wait(&topics, &facts, options.wait)?;
     // K was read before: P may only have moved on since, so a K beyond it is wrong for certain.
-    let next_offsets = runtime.block_on(database::next_offsets(&options.database_url))?;
+    let now = runtime.block_on(database::positions_now(&options.database_url))?;
 
     step("reading the database");
     runtime.block_on(snapshot.load(&mut facts))?;
     let mut raw = Live { topics, snapshot, runtime };
     let (mut checks, mut notes) = compare(&facts, &observed, &mut raw, step)?;
-    let (check, waiting) = offsets_check(&facts, &observed, &next_offsets);
+    let (check, waiting) = offsets_check(&facts, &observed, &now);
     checks.push(check);
     notes.extend(waiting);
     Ok(Report::new(checks, notes))
@@ -103,7 +103,7 @@ pub fn compare(
     raw: &mut dyn Raw,
     step: &dyn Fn(&str),
 ) -> anyhow::Result<(Vec<Check>, Vec<String>)> {
-    let (settled, events) = inputs(facts, observed, raw, step)?;
+    let Inputs { settled, events, paid } = inputs(facts, observed, raw, step)?;
     let (mut checks, mut notes) = (settled.checks, settled.notes);
     step("comparing the ledger");
     let movements = Movements::of(facts);
@@ -113,6 +113,10 @@ pub fn compare(
     checks.extend(orders::check(facts));
     checks.extend(stock::check(facts, &movements));
     checks.extend(rollups::check(facts));
+    checks.extend(paid);
+    let (check, waiting) = payments::check(facts);
+    checks.extend(check);
+    notes.extend(waiting);
 
     step("reading inventory_updates");
     let mut updates = updates::Updates::new(facts, &movements);
@@ -134,15 +138,28 @@ pub fn compare(
     Ok((checks, notes))
 }
 
+/// What the input topics said.
+struct Inputs {
+    settled: fates::Settled,
+    events: Vec<Check>,
+    paid: Vec<Check>,
+}
+
 /// Compares the input topics with the log and the ledger; where a topic has lost its beginning, the log stands in for it.
 fn inputs(
     facts: &Facts,
     observed: &Observed,
     raw: &mut dyn Raw,
     step: &dyn Fn(&str),
-) -> anyhow::Result<(fates::Settled, Vec<Check>)> {
+) -> anyhow::Result<Inputs> {
     let mut fates = fates::Fates::new(facts);
     let mut events = lines::Events::new(facts);
+    let mut paid = payments::Events::new(facts);
+    let mut applied = |row: &LogRow, value: &[u8]| match facts.source(row.at.slot) {
+        Some(source) => events.applied(row, source, value),
+        None if facts.is_of_payments(row.at.slot) => paid.applied(row, value),
+        None => {}
+    };
     // Partitions that only rows speak of come after those that the broker was asked for, and are not read.
     let known: Vec<(Slot, &Partition, i64)> = (facts
         .all_slots()
@@ -164,25 +181,26 @@ fn inputs(
         raw.read(topic, &spans, &mut |record| {
             let Some(slot) = facts.find_slot(topic, record.partition) else { return };
             let row = fates.record(slot, record).filter(|row| row.applied);
-            if let (Some(row), Some(source), Some(value)) = (row, facts.source(slot), record.value) {
-                events.applied(row, source, value);
+            if let (Some(row), Some(value)) = (row, record.value) {
+                applied(row, value);
             }
         })?;
     }
     for (slot, partition, from) in &known {
-        let Some(source) = facts.source(*slot).filter(|_| *from > facts.progress(*slot).start_offset) else {
+        if *from <= facts.progress(*slot).start_offset {
             continue;
-        };
+        }
         raw.applied_below(partition, *from, &mut |offset, value| {
             let row =
                 facts.log_index(Coordinates { slot: *slot, offset }).and_then(|index| facts.log.get(index));
             if let Some(row) = row.filter(|row| row.applied) {
-                events.applied(row, source, value);
+                applied(row, value);
             }
         })?;
     }
     let from: Vec<i64> = known.into_iter().map(|(_, _, from)| from).collect();
-    Ok((fates.finish(&from), events.finish(facts.log_is_complete())))
+    let complete = facts.log_is_complete();
+    Ok(Inputs { settled: fates.finish(&from), events: events.finish(complete), paid: paid.finish() })
 }
 
 /// Reads an output topic. Where partitions have lost their beginning by the topic's own retention, returns until when that
@@ -216,8 +234,11 @@ fn outputs(
 
 fn absent(facts: &Facts, observed: &Observed, aged_until: Option<i64>) -> updates::Absent {
     let published = facts.all_slots().zip(&observed.committed);
-    let published = published.map(|(slot, k)| k.unwrap_or(facts.progress(slot).start_offset)).collect();
-    updates::Absent { published, aged_until }
+    let published = published
+        .map(|(slot, k)| k.map_or(facts.progress(slot).start_offset, |committed| committed.offset))
+        .collect();
+    let timers = observed.committed.iter().map(|k| k.and_then(|k| k.number).unwrap_or(0)).collect();
+    updates::Absent { published, timers, aged_until }
 }
 
 fn excused_note(topic: &str, excused: u64) -> Option<String> {
@@ -230,20 +251,21 @@ fn excused_note(topic: &str, excused: u64) -> Option<String> {
 fn offsets_check(
     facts: &Facts,
     observed: &Observed,
-    next_offsets: &[(String, i32, i64)],
+    now: &[(String, i32, i64, i64)],
 ) -> (Check, Vec<String>) {
     let inputs: Vec<offsets::Input> = (facts.all_slots().zip(&facts.partitions))
         .zip(observed.committed.iter().zip(&observed.inputs))
         .map(|((slot, partition), (committed, extent))| {
-            let now = next_offsets
-                .iter()
-                .find(|(topic, p, _)| *topic == partition.topic && *p == partition.partition);
+            let now =
+                now.iter().find(|(topic, p, ..)| *topic == partition.topic && *p == partition.partition);
             let progress = facts.progress(slot);
             offsets::Input {
                 name: partition.to_string(),
                 progress,
-                next_offset_now: now.map_or(progress.next_offset, |(_, _, offset)| *offset),
-                committed: *committed,
+                next_offset_now: now.map_or(progress.next_offset, |(_, _, offset, _)| *offset),
+                timer_seq_now: now.map_or(progress.timer_seq, |(.., number)| *number),
+                committed: committed.map(|committed| committed.offset),
+                number: committed.and_then(|committed| committed.number),
                 low: extent.low,
                 end: extent.end,
             }

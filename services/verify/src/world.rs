@@ -1,6 +1,7 @@
 //! A small installation in memory, as a right processor would have left it: what the tests then spoil.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod payments;
 mod story;
 
 use std::collections::BTreeMap;
@@ -18,7 +19,7 @@ use crate::names::Name;
 use crate::record::Record;
 use crate::report::Report;
 use crate::settle::{Observed, OutputExtent};
-use crate::topics::{Extent, Span};
+use crate::topics::{Committed, Extent, Span};
 use crate::verification::{self, Raw};
 
 pub const PROCESSED_AT: i64 = 1_900_000_000_123_456;
@@ -113,6 +114,7 @@ impl World {
             value: Some(Digest::of(&value)),
             redacted: false,
             processed_at: PROCESSED_AT,
+            timer_seq: None,
         });
         self.logged.insert((topic.to_owned(), at.offset), value);
         self.facts.applied.push(event_id(n));
@@ -210,10 +212,17 @@ impl World {
             value: value.map(Digest::of),
             redacted: false,
             processed_at: PROCESSED_AT,
+            timer_seq: None,
         });
+        self.bury(topic, at, record, reason);
+    }
+
+    /// What the log keeps of a rejected record beside its row, and what is in `dlq` of it.
+    fn bury(&mut self, topic: &'static str, at: Coordinates, record: Kept, reason: &str) {
+        let own = record.headers.clone();
         let rejection = Rejection {
             reason: Some(self.facts.names.intern(reason)),
-            key: Some(Digest::of(b"key")),
+            key: record.key.as_deref().map(Digest::of),
             headers: Digest::of_headers(own.iter().map(|(name, value)| (name.as_str(), value.as_deref()))),
             header_count: own.len(),
         };
@@ -268,8 +277,11 @@ impl World {
         let outputs = ["inventory_updates", "dlq"]
             .map(|topic| OutputExtent { topic, partition: 0, extent: extent(self, topic) })
             .into();
-        let committed =
-            self.facts.partitions.iter().map(|p| p.progress.map(|progress| progress.next_offset)).collect();
+        let committed = |progress: Progress| Committed {
+            offset: progress.next_offset,
+            number: (progress.timer_seq > 0).then_some(progress.timer_seq),
+        };
+        let committed = self.facts.partitions.iter().map(|p| p.progress.map(committed)).collect();
         let observed = Observed { committed, inputs, outputs };
         let facts = std::mem::replace(&mut self.facts, Facts::new(chrono_tz::UTC));
         let (checks, notes) = verification::compare(&facts, &observed, self, &|_| {}).unwrap();

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::wire::Object;
 use super::{Limits, Wrong};
+use crate::event::PaymentStatus;
 use crate::reason::Reason;
 use crate::{Money, card, money};
 
@@ -101,6 +102,27 @@ pub fn word<'de, T: Deserialize<'de> + Default>(raw: Raw<'_>, at: At) -> Result<
     T::deserialize(StrDeserializer::<serde::de::value::Error>::new(&text))
         // serde's own words: unknown variant `x`, expected one of `y`, `z`.
         .map_err(|error| Wrong::schema(format!("{at}: {error}")))
+}
+
+/// The last four digits of a card number, which may be absent. A JSON integer has lost its leading zeros, so only one that
+/// cannot have had any is taken.
+pub fn optional_last_four(raw: Raw<'_>, at: At) -> Result<Option<String>, Wrong> {
+    const ALLOWED: &str = "the last four digits of a card number, as text";
+    let Some(raw) = raw else { return Ok(None) };
+    let digits: Cow<'_, str> =
+        if is_integer(raw.get()) { raw.get().into() } else { string(raw, at, ALLOWED)? };
+    if digits.len() == 4 && digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Ok(Some(digits.into_owned()));
+    }
+    Err(mismatch(raw, at, ALLOWED))
+}
+
+/// A payment's status, whatever its case.
+pub fn payment_status(raw: Raw<'_>, at: At) -> Result<PaymentStatus, Wrong> {
+    const ALLOWED: &str =
+        "pending, authorised, captured, failed or refunded (completed is captured; case does not matter)";
+    let raw = present(raw, at, ALLOWED)?;
+    PaymentStatus::from_name(&string(raw, at, ALLOWED)?).ok_or_else(|| mismatch(raw, at, ALLOWED))
 }
 
 /// A moment, in microseconds, which is what PostgreSQL keeps.

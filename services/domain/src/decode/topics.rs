@@ -2,10 +2,13 @@
 
 use super::field::{self, At, Sign};
 use super::wire::{
-    Object, OnlineOrder, OrderType, RestockLine, RestockType, SaleLine, SaleType, StoreSale, SupplierRestock,
+    self, Object, OnlineOrder, OrderType, RestockLine, RestockType, SaleLine, SaleType, StoreSale,
+    SupplierRestock,
 };
 use super::{Rules, Wrong, parse};
-use crate::event::{Body, Event, Item, OrderStatus, Restock, RestockItem, RestockKind, Return, Sale, Source};
+use crate::event::{
+    Body, Event, Item, OrderStatus, Payment, Restock, RestockItem, RestockKind, Return, Sale, Source,
+};
 use crate::{Money, Reason};
 
 /// The location of an online order that names none.
@@ -17,6 +20,7 @@ pub fn event(source: Source, text: &str, rules: &Rules) -> Result<Event, Wrong> 
         Source::OnlineOrders => online_order(&parse(text)?, rules),
         Source::StoreSales => store_sale(&parse(text)?, rules),
         Source::SupplierRestocks => supplier_restock(&parse(text)?, rules),
+        Source::Payments => payment(&parse(text)?, rules),
     }
 }
 
@@ -104,6 +108,21 @@ fn supplier_restock(wire: &SupplierRestock<'_>, rules: &Rules) -> Result<Event, 
     let note = field::optional_text(wire.note, At::top("note"), limits.text_bytes)?;
     let items = restock_items(wire.items, sign, rules)?;
     let body = Body::Restocked(Restock { restock_id, supplier_id, location_id, kind, note, items });
+    Ok(Event { event_id, occurred_at, body })
+}
+
+fn payment(wire: &wire::Payment<'_>, rules: &Rules) -> Result<Event, Wrong> {
+    let limits = &rules.limits;
+    let event_id = field::uuid(wire.event_id, At::top("event_id"))?;
+    let payment_id = field::id(wire.payment_id, At::top("payment_id"), limits)?;
+    let order_id = field::id(wire.order_id, At::top("order_id"), limits)?;
+    let status = field::payment_status(wire.payment_status, At::top("payment_status"))?;
+    let occurred_at = field::timestamp(wire.payment_datetime, At::top("payment_datetime"), rules.now)?;
+    currency(wire.currency, rules)?;
+    let payment_method = payment_method(wire.payment_method, rules)?;
+    let card_last_four = field::optional_last_four(wire.card_last_four, At::top("card_last_four"))?;
+    let amount = field::optional_amount(wire.amount, At::top("amount"))?;
+    let body = Body::Paid(Payment { payment_id, order_id, payment_method, card_last_four, status, amount });
     Ok(Event { event_id, occurred_at, body })
 }
 

@@ -174,6 +174,52 @@ pub struct SupplierRestock<'a> {
     pub note: Raw<'a>,
 }
 
+/// A payment of an online order, or what became of one. Full card numbers are refused; their last four digits are allowed.
+///
+/// Key of the record: payment_id. Unknown fields are allowed.
+#[derive(Deserialize, JsonSchema)]
+#[schemars(title = "payments")]
+#[allow(clippy::struct_field_names, reason = "the names of the event's fields")]
+pub struct Payment<'a> {
+    /// Its identity: the same event_id is applied once, whichever topic it comes by. Version 7 is advised.
+    #[serde(borrow)]
+    #[schemars(with = "EventId")]
+    pub event_id: Raw<'a>,
+    /// The payment: the same one comes again, under a new event_id, with each status. It belongs to one order.
+    #[serde(borrow)]
+    #[schemars(with = "Id")]
+    pub payment_id: Raw<'a>,
+    /// The online order. One that is not known yet is waited for.
+    #[serde(borrow)]
+    #[schemars(with = "Id")]
+    pub order_id: Raw<'a>,
+    /// How it is paid.
+    #[serde(borrow)]
+    #[schemars(with = "Option<Word>")]
+    pub payment_method: Raw<'a>,
+    /// The card's last four digits.
+    #[serde(borrow)]
+    #[schemars(with = "Option<LastFour>")]
+    pub card_last_four: Raw<'a>,
+    /// How far it is: `pending`, `authorised` (or `authorized`), `captured` (or `completed`), `failed` or `refunded`; case
+    /// does not matter. Of two events of the same moment the one that is later in this order holds.
+    #[serde(borrow)]
+    #[schemars(with = "Status")]
+    pub payment_status: Raw<'a>,
+    /// When it happened: the newest event of a payment says how it stands.
+    #[serde(borrow)]
+    #[schemars(with = "Timestamp")]
+    pub payment_datetime: Raw<'a>,
+    /// The amount; one that is not the order's value is flagged and counted.
+    #[serde(borrow)]
+    #[schemars(with = "Option<Amount>")]
+    pub amount: Raw<'a>,
+    /// The installation's currency, or absent.
+    #[serde(borrow)]
+    #[schemars(with = "Option<Word>")]
+    pub currency: Raw<'a>,
+}
+
 /// A line of a sale or a return. The same product may stand in several lines.
 #[derive(Deserialize, JsonSchema)]
 pub struct SaleLine<'a> {
@@ -282,6 +328,8 @@ kinds! {
     Word = { "type": "string", "maxLength": 256 },
     Note = { "type": "string", "maxLength": 4096 },
     Address = { "type": ["string", "object"], "maxLength": 4096 },
+    LastFour = { "type": ["string", "integer"], "pattern": "^[0-9]{4}$", "minimum": 1000, "maximum": 9999 },
+    Status = { "type": "string", "pattern": in_any_case() },
     Timestamp = { "type": "string", "format": "date-time" },
     Units = { "type": "integer", "minimum": 1, "maximum": 10_000_000 },
     SignedUnits = { "type": "integer", "minimum": -10_000_000, "maximum": 10_000_000, "not": { "const": 0 } },
@@ -293,6 +341,14 @@ kinds! {
         // No `multipleOf`: many validators would test it with binary floats and refuse 2.55.
         "$comment": "Read digit by digit, never as a binary float; at most 4 decimals.",
     },
+}
+
+/// A pattern of all statuses of a payment. JSON Schema's patterns know no flag for the case.
+fn in_any_case() -> String {
+    let either = |c: char| format!("[{}{c}]", c.to_ascii_uppercase());
+    let names = ["pending", "authorised", "authorized", "captured", "completed", "failed", "refunded"];
+    let patterns: Vec<String> = names.iter().map(|name| name.chars().map(either).collect()).collect();
+    format!("^({})$", patterns.join("|"))
 }
 
 /// One line or more.

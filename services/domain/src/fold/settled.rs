@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, NaiveDate, Utc};
 
-use crate::event::{OrderStatus, Restock, Sale, Source};
+use crate::event::{OrderStatus, Payment, Restock, Sale, Source};
 use crate::{Money, Reject};
 
 /// What happened to a record.
@@ -14,6 +14,8 @@ pub enum Fate {
     Duplicate,
     /// It has no effect and goes to `dlq`.
     Rejected(Reject),
+    /// A payment that waits for its order: its fate comes later.
+    Parked,
 }
 
 /// The batch, settled. `record` fields are indices into the batch.
@@ -39,6 +41,21 @@ pub struct Settled<'a> {
     pub users: Vec<(&'a str, UserDelta)>,
     /// Placed orders whose stated value was not the sum of their lines.
     pub value_mismatches: u64,
+    /// The payments that were applied, in the batch's order.
+    pub payments: Vec<PaymentRow<'a>>,
+    /// Of them, those whose amount is not their order's value.
+    pub amount_mismatches: u64,
+}
+
+/// A new row of `payment_events`.
+#[derive(Debug)]
+pub struct PaymentRow<'a> {
+    /// The record.
+    pub record: u32,
+    /// The payment.
+    pub payment: &'a Payment,
+    /// Whether its amount is stated and not the order's value.
+    pub amount_mismatch: bool,
 }
 
 /// A new row of `order_headers`.

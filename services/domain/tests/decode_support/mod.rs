@@ -39,6 +39,13 @@ pub fn record(source: Source, changes: &[(&str, &str)]) -> String {
             ("received_at", time),
             ("items", r#"[{"product_id":"p-1","quantity":2,"unit_cost":"1.10"}]"#),
         ],
+        Source::Payments => vec![
+            ("event_id", &id),
+            ("payment_id", r#""pay-1""#),
+            ("order_id", r#""o-1""#),
+            ("payment_status", r#""captured""#),
+            ("payment_datetime", time),
+        ],
     };
     for &(name, json) in changes {
         fields.retain(|(field, _)| *field != name);

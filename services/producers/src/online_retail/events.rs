@@ -127,9 +127,11 @@ fn of_payment(file: &OnlineRetail, part: &Part) -> Option<Record> {
         event_id: event_id(PAYMENTS, number),
         payment_id: number,
         order_id: number,
+        payment_method: None,
+        card_last_four: None,
         payment_status: "completed",
         payment_datetime: Time(part.at),
-        amount: Amount(part.value(&file.rows)?),
+        amount: Some(Amount(part.value(&file.rows)?)),
     });
     Some(Record { topic: PAYMENTS, key: number.to_owned(), value: Some(value), occurred_at: part.at })
 }

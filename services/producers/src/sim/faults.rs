@@ -60,6 +60,24 @@ impl Malformation {
         Malformation::CardNumber,
     ];
 
+    /// Those that fit a record without lines.
+    const WITHOUT_LINES: [Malformation; 9] = [
+        Malformation::Truncated,
+        Malformation::InvalidUtf8,
+        Malformation::Tombstone,
+        Malformation::Empty,
+        Malformation::MissingField,
+        Malformation::BadTime,
+        Malformation::WrongCurrency,
+        Malformation::DeepNesting,
+        Malformation::CardNumber,
+    ];
+
+    /// Those that fit the records of a topic.
+    pub fn fitting(topic: &str) -> &'static [Malformation] {
+        if topic == "payments" { &Malformation::WITHOUT_LINES } else { &Malformation::ALL }
+    }
+
     /// Why the processor rejects it.
     pub const fn reason(self) -> Reason {
         match self {
@@ -108,11 +126,13 @@ impl Malformation {
         let (time, location, price) = match topic {
             "online_orders" => ("order_timestamp", "location_id", "price_per_unit"),
             "store_sales" => ("sold_at", "store_id", "price_per_unit"),
+            "payments" => ("payment_datetime", "", ""),
             _ => ("received_at", "location_id", "unit_cost"),
         };
         match self {
             Malformation::MissingField => {
-                let field = dice.pick(&["event_id", time, "items"]).copied().unwrap_or(time);
+                let third = if topic == "payments" { "order_id" } else { "items" };
+                let field = dice.pick(&["event_id", time, third]).copied().unwrap_or(time);
                 event.as_object_mut().and_then(|event| event.remove(field));
             }
             Malformation::WrongType => event["items"] = json!("three of the red ones"),
@@ -183,7 +203,7 @@ pub struct Faulty<I> {
 }
 
 impl<I: Iterator<Item = Record>> Faulty<I> {
-    /// Before each record of `records`, which must have lines, perhaps an earlier one again, or a broken copy of it (before,
+    /// Before each record of `records`, which must have lines or be payments, perhaps an earlier one again, or a broken copy of it (before,
     /// because afterwards it would be a duplicate): so many in a million of each.
     pub fn new(records: I, seed: u64, duplicates_ppm: u32, malformed_ppm: u32) -> Faulty<I> {
         let dice = Dice::new([seed, u64::from(duplicates_ppm), u64::from(malformed_ppm), 0]);
@@ -213,7 +233,7 @@ impl<I: Iterator<Item = Record>> Iterator for Faulty<I> {
         }
         let record = self.records.next()?;
         if self.dice.chance(self.malformed_ppm) {
-            let kind = self.dice.pick(&Malformation::ALL).copied()?;
+            let kind = self.dice.pick(Malformation::fitting(record.topic)).copied()?;
             let broken = kind.apply(record.clone(), &mut self.dice);
             self.held_back = Some(record);
             return Some(broken);

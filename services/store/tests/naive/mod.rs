@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use stocktide_domain::Money;
-use stocktide_domain::event::{Body, Event, Item, OrderStatus, Source};
+use stocktide_domain::event::{Body, Event, Item, OrderStatus, Payment, PaymentStatus, Source};
 use uuid::Uuid;
 
 /// Products of the small world: name, price in ten-thousandths, whether they move stock.
@@ -17,7 +17,11 @@ pub enum ModelFate {
     Applied,
     Duplicate,
     Rejected(&'static str),
+    Parked,
 }
+
+/// How a payment stands: its order, status, time and amount, and whether the amount is wrong.
+pub type Paid = (String, PaymentStatus, i64, Option<i64>, bool);
 
 /// line_no, product, location, quantity, price in ten-thousandths
 type Line = (i32, String, String, i64, i64);
@@ -51,6 +55,10 @@ pub struct Model {
     /// product, location, delta, quantity after, version: in the order of the events
     pub updates: Vec<(String, String, i64, i64, i64)>,
     pub users: BTreeMap<String, User>,
+    /// By payment_id: what decides which event is the newest, and how it stands.
+    paid: BTreeMap<String, ((i64, PaymentStatus, Uuid), Paid)>,
+    /// Payments that wait, by partition and place in it.
+    waiting: BTreeMap<(i32, usize), Event>,
     /// orders, units, gross, cancelled orders, units, value, returns, units, value of all sources
     pub totals: [i64; 9],
 }
@@ -60,9 +68,20 @@ impl Model {
         Model { policy, ..Model::default() }
     }
 
-    pub fn take(&mut self, source: Source, event: &Event) -> ModelFate {
+    /// `place` is the record's within all that were sent.
+    pub fn take(&mut self, source: Source, partition: i32, place: usize, event: &Event) -> ModelFate {
         if self.applied.contains(&event.event_id) {
             return ModelFate::Duplicate;
+        }
+        if let Body::Paid(payment) = &event.body {
+            let fate = self.pay(event, payment, false);
+            if matches!(fate, ModelFate::Applied | ModelFate::Parked) {
+                self.applied.insert(event.event_id);
+            }
+            if fate == ModelFate::Parked {
+                self.waiting.insert((partition, place), event.clone());
+            }
+            return fate;
         }
         match self.step(source, event) {
             Ok(()) => {
@@ -71,6 +90,52 @@ impl Model {
             }
             Err(reason) => ModelFate::Rejected(reason),
         }
+    }
+
+    /// The timer: how many are joined, and why the others are rejected, in their order.
+    pub fn tick(&mut self, time_is_up: bool) -> (usize, Vec<&'static str>) {
+        let (mut joined, mut rejected) = (0, Vec::new());
+        for (place, event) in std::mem::take(&mut self.waiting) {
+            let Body::Paid(payment) = &event.body else { unreachable!() };
+            let is_known = self.orders.contains_key(&(Source::OnlineOrders, payment.order_id.clone()));
+            match if is_known || time_is_up {
+                self.pay(&event, payment, time_is_up)
+            } else {
+                ModelFate::Parked
+            } {
+                ModelFate::Applied => joined += 1,
+                ModelFate::Rejected(reason) => {
+                    self.applied.remove(&event.event_id);
+                    rejected.push(reason);
+                }
+                _ => drop(self.waiting.insert(place, event)),
+            }
+        }
+        (joined, rejected)
+    }
+
+    pub fn payments(&self) -> BTreeMap<String, Paid> {
+        self.paid.iter().map(|(id, (_, paid))| (id.clone(), paid.clone())).collect()
+    }
+
+    fn pay(&mut self, event: &Event, payment: &Payment, time_is_up: bool) -> ModelFate {
+        if self.paid.get(&payment.payment_id).is_some_and(|(_, known)| known.0 != payment.order_id) {
+            return ModelFate::Rejected("payment_conflict");
+        }
+        let Some(order) = self.orders.get(&(Source::OnlineOrders, payment.order_id.clone())) else {
+            return if time_is_up { ModelFate::Rejected("orphan_payment") } else { ModelFate::Parked };
+        };
+        let (at, amount) = (event.occurred_at.timestamp_micros(), payment.amount.map(Money::ten_thousandths));
+        let mismatch = amount.is_some_and(|amount| amount != order.value);
+        let newest = (
+            (at, payment.status, event.event_id),
+            (payment.order_id.clone(), payment.status, at, amount, mismatch),
+        );
+        let known = self.paid.entry(payment.payment_id.clone()).or_insert_with(|| newest.clone());
+        if newest.0 > known.0 {
+            *known = newest;
+        }
+        ModelFate::Applied
     }
 
     pub fn headers(&self) -> BTreeMap<(String, String), (String, i64)> {
@@ -186,6 +251,7 @@ impl Model {
                 };
                 self.move_all(&items.map(line).collect::<Vec<_>>(), 1);
             }
+            Body::Paid(_) => unreachable!("payments have a way of their own"),
         }
         Ok(())
     }

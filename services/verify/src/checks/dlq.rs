@@ -67,6 +67,10 @@ impl<'f> Dlq<'f> {
             .log_index(at)
             .and_then(|index| Some((index, facts.log.get(index)?)))
             .filter(|(_, row)| !row.applied);
+        if row.is_none() && facts.parked_index(at).is_some() {
+            // It still waited when the database was read: another run's business.
+            return None;
+        }
         let Some((index, row)) = row else {
             let aged = at.offset < facts.progress(at.slot).log_floor;
             self.check.expect(aged, || {
@@ -162,7 +166,9 @@ impl<'f> Dlq<'f> {
             if before.replace(row.at) == Some(row.at) {
                 continue;
             }
-            if absent.excuses(row.at, row.processed_at) {
+            let published = absent.timers.get(usize::from(row.at.slot.0)).copied().unwrap_or(0);
+            let waits = row.timer_seq.is_some_and(|number| number > published);
+            if waits || absent.excuses(row.at, row.processed_at) {
                 excused += 1;
                 continue;
             }

@@ -17,6 +17,10 @@ pub struct Fates<'f> {
     bytes: Check,
     /// Per log row, whether its record came by.
     seen: Vec<bool>,
+    /// Per payment that waits, whether its record came by.
+    parked: Vec<bool>,
+    /// Events that waited for their order in vain, ascending: while they did, a second record of one was a duplicate.
+    in_vain: Vec<Uuid>,
     tallies: Vec<Tally>,
     rejects: FxHashMap<Coordinates, Fingerprint>,
 }
@@ -26,10 +30,8 @@ pub struct Fates<'f> {
 struct Tally {
     /// Records that could be read.
     records: i64,
-    /// Of those at or above the log's floor, the ones without a row: duplicates, or parked.
+    /// Of those at or above the log's floor, the ones without a row, which do not wait either: duplicates.
     unlogged: i64,
-    /// Of those, the ones whose event was not applied elsewhere.
-    unexplained: i64,
 }
 
 /// What the records said.
@@ -50,13 +52,15 @@ impl<'f> Fates<'f> {
             facts,
             fate: Check::new(
                 "one_fate_per_record",
-                "each input record is in the log once, or repeats an event that another record brought",
+                "each input record is in the log once, or waits, or repeats an event that another record brought",
             ),
             bytes: Check::new(
                 "log_bytes",
                 "the log keeps each record's bytes, and of a reject its key and headers",
             ),
             seen: vec![false; facts.log.len()],
+            parked: vec![false; facts.parked.len()],
+            in_vain: in_vain(facts),
             tallies: vec![Tally::default(); facts.partitions.len()],
             rejects: FxHashMap::default(),
         }
@@ -68,6 +72,10 @@ impl<'f> Fates<'f> {
         let at = Coordinates { slot, offset: record.offset };
         let tally = self.tallies.get_mut(usize::from(slot.0))?;
         tally.records += 1;
+        if let Some(index) = facts.parked_index(at) {
+            self.parked(index, record);
+            return None;
+        }
         let Some(index) = facts.log_index(at) else {
             if record.offset >= facts.progress(slot).log_floor {
                 tally.unlogged += 1;
@@ -82,21 +90,33 @@ impl<'f> Fates<'f> {
         Some(row)
     }
 
+    /// A payment that waits: it has no row in the log, and its bytes are kept.
+    fn parked(&mut self, index: usize, record: &Record<'_>) {
+        let facts = self.facts;
+        let Some(parked) = facts.parked.get(index) else { return };
+        self.parked[index] = true;
+        let logged = facts.log_index(parked.at).is_some();
+        self.fate.expect(!logged, || format!("{}: waits, and is in the log, too", facts.shown(parked.at)));
+        let differs = parked.print.differs(&record.fingerprint(usize::MAX)).filter(|_| !parked.redacted);
+        self.bytes.item(
+            differs.map(|part| {
+                format!("{}: waits with another {part} than the topic has", facts.shown(parked.at))
+            }),
+        );
+    }
+
     fn unlogged(&mut self, at: Coordinates, record: &Record<'_>) {
         let facts = self.facts;
         let event = record.value.and_then(event::event_id);
-        if event.is_some_and(|event| facts.applied.binary_search(&event).is_ok()) {
+        let known = |event: &Uuid| {
+            facts.applied.binary_search(event).is_ok() || self.in_vain.binary_search(event).is_ok()
+        };
+        if event.as_ref().is_some_and(known) {
             return self.fate.item(None);
         }
-        // A parked record waits without a row; which ones do is not written down, only how many.
-        let Some(tally) = self.tallies.get_mut(usize::from(at.slot.0)) else { return };
-        tally.unexplained += 1;
-        let parked = tally.unexplained <= facts.progress(at.slot).parked;
         let event =
             event.map_or_else(|| "it has no event_id".to_owned(), |id| format!("event {id} is not applied"));
-        self.fate.expect(parked, || {
-            format!("{}: has no fate: it is not in the log, and {event}", facts.shown(at))
-        });
+        self.fate.differs(|| format!("{}: has no fate: it is not in the log, and {event}", facts.shown(at)));
     }
 
     fn compare(&mut self, row: &LogRow, record: &Record<'_>) {
@@ -138,7 +158,8 @@ impl<'f> Fates<'f> {
             };
             let from = from.get(index).copied().unwrap_or(0);
             let whole = from <= progress.start_offset;
-            let problem = unbalanced(&progress, self.tallies[index], rows[index], whole);
+            let waiting = facts.parked.iter().filter(|parked| parked.at.slot == slot).count() as i64;
+            let problem = unbalanced(&progress, self.tallies[index], rows[index], waiting, whole);
             balance.item(problem.map(|problem| format!("{partition}: {problem}")));
             if !whole {
                 let start = progress.start_offset;
@@ -156,9 +177,14 @@ impl<'f> Fates<'f> {
         Settled { checks: vec![balance, self.fate, self.bytes], rejects: self.rejects, notes }
     }
 
-    /// Rows of the log that are there twice, or that no record stands behind.
+    /// Rows of the log that are there twice, or that no record stands behind; payments that wait without a record.
     fn unseen(&mut self, from: &[i64]) {
         let facts = self.facts;
+        for (parked, _) in facts.parked.iter().zip(&self.parked).filter(|(_, seen)| !**seen) {
+            if from.get(usize::from(parked.at.slot.0)).is_some_and(|from| parked.at.offset >= *from) {
+                self.fate.differs(|| format!("{}: waits, but is not in its topic", facts.shown(parked.at)));
+            }
+        }
         let mut before = None;
         for (index, row) in facts.log.iter().enumerate() {
             let (at, seen) = (row.at, self.seen[index]);
@@ -191,6 +217,7 @@ fn unbalanced(
     progress: &Progress,
     tally: Tally,
     [applied, rejected]: [i64; 2],
+    waiting: i64,
     whole: bool,
 ) -> Option<String> {
     let Progress { applied: said, duplicates, rejected: refused, parked, .. } = *progress;
@@ -201,23 +228,36 @@ fn unbalanced(
             tally.records
         ));
     }
+    if waiting != parked {
+        return Some(format!("{parked} are said to be parked, {waiting} wait"));
+    }
     let logged = progress.log_is_complete();
     for (name, rows, count) in [("applied", applied, said), ("rejected", rejected, refused)] {
         if logged && rows != count || rows > count {
             return Some(format!("{count} are said to be {name}, the log has {rows}"));
         }
     }
-    let others = duplicates + parked;
-    (whole && logged && tally.unlogged != others || tally.unlogged > others).then(|| {
-        format!("{} records are not in the log, but {others} are duplicate or parked", tally.unlogged)
+    (whole && logged && tally.unlogged != duplicates || tally.unlogged > duplicates).then(|| {
+        format!(
+            "{} records are not in the log and do not wait, but {duplicates} are duplicate",
+            tally.unlogged
+        )
     })
+}
+
+/// Events that waited for their order until a timer rejected them, ascending.
+fn in_vain(facts: &Facts) -> Vec<Uuid> {
+    let rejected = facts.log.iter().filter(|row| row.timer_seq.is_some());
+    let mut events: Vec<Uuid> = rejected.filter_map(|row| row.event).collect();
+    events.sort_unstable();
+    events
 }
 
 /// Each event_id was applied once, and the dedupe knows exactly those of the log.
 pub fn applied_once(facts: &Facts) -> Check {
     let mut check = Check::new(
         "applied_once",
-        "each event was applied by one record, and the dedupe knows exactly these",
+        "each event was applied by one record, or waits, and the dedupe knows exactly these",
     );
     let complete = facts.log_is_complete();
     let mut logged: Vec<(Uuid, Coordinates)> = facts
@@ -225,6 +265,7 @@ pub fn applied_once(facts: &Facts) -> Check {
         .iter()
         .filter(|row| row.applied)
         .map(|row| (row.event.unwrap_or_default(), row.at))
+        .chain(facts.parked.iter().map(|parked| (parked.event, parked.at)))
         .collect();
     logged.sort_unstable();
     for twice in facts.applied.windows(2).filter(|pair| pair[0] == pair[1]) {

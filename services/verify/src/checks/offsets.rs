@@ -12,8 +12,12 @@ pub struct Input {
     pub progress: Progress,
     /// P, read after K.
     pub next_offset_now: i64,
+    /// The timer's number, read after K.
+    pub timer_seq_now: i64,
     /// K: the group's committed offset.
     pub committed: Option<i64>,
+    /// The number in its metadata.
+    pub number: Option<i64>,
     /// The first offset that the broker still has.
     pub low: i64,
     /// The offset after the last one.
@@ -75,9 +79,31 @@ fn input_problem(input: &Input) -> Option<String> {
             "the database takes {published} for published, Kafka's committed offset is {committed}"
         ));
     }
-    (committed < next_offset).then(|| {
-        format!("{committed} to {next_offset} are applied, but not yet published (is a processor running?)")
-    })
+    if committed < next_offset {
+        return Some(format!(
+            "{committed} to {next_offset} are applied, but not yet published (is a processor running?)"
+        ));
+    }
+    timer_problem(input)
+}
+
+/// What a timer put out is published up to the number beside the committed offset.
+fn timer_problem(input: &Input) -> Option<String> {
+    let Progress { timer_seq, timer_published, .. } = input.progress;
+    let number = input.number.unwrap_or(0);
+    match () {
+        () if number > input.timer_seq_now => {
+            let now = input.timer_seq_now;
+            Some(format!("Kafka's number {number} of the timer is ahead of the database's {now}"))
+        }
+        () if timer_published > number => Some(format!(
+            "the database takes the timer's {timer_published} for published, Kafka's number is {number}"
+        )),
+        () if number < timer_seq => Some(format!(
+            "the timer's outputs above {number} up to {timer_seq} are not yet published (is a processor running?)"
+        )),
+        () => None,
+    }
 }
 
 #[cfg(test)]
@@ -89,7 +115,17 @@ mod tests {
     fn input(alter: impl FnOnce(&mut Input)) -> Vec<String> {
         let progress = Progress { next_offset: 10, published_offset: Some(8), ..Progress::default() };
         let name = "online_orders-0".to_owned();
-        let mut input = Input { name, progress, next_offset_now: 12, committed: Some(11), low: 0, end: 12 };
+        let progress = Progress { timer_seq: 3, timer_published: 2, ..progress };
+        let mut input = Input {
+            name,
+            progress,
+            next_offset_now: 12,
+            timer_seq_now: 4,
+            committed: Some(11),
+            number: Some(3),
+            low: 0,
+            end: 12,
+        };
         alter(&mut input);
         check(&[input], &[]).0.examples
     }
@@ -116,6 +152,25 @@ mod tests {
     }
 
     #[test]
+    fn the_timer_s_number_in_kafka_lies_between_what_was_put_out_and_what_is() {
+        assert!(input(|i| i.number = Some(4)).is_empty());
+        assert_eq!(
+            input(|i| i.number = Some(5)),
+            ["online_orders-0: Kafka's number 5 of the timer is ahead of the database's 4"]
+        );
+        assert_eq!(
+            input(|i| i.number = Some(2)),
+            [
+                "online_orders-0: the timer's outputs above 2 up to 3 are not yet published (is a processor running?)"
+            ]
+        );
+        assert_eq!(
+            input(|i| i.number = None),
+            ["online_orders-0: the database takes the timer's 2 for published, Kafka's number is 0"]
+        );
+    }
+
+    #[test]
     fn nothing_published_yet_is_right_only_where_nothing_is_settled() {
         let fresh = |next_offset| Progress { start_offset: 5, next_offset, ..Progress::default() };
         assert!(input(|i| (i.progress, i.committed) = (fresh(5), None)).is_empty());
@@ -129,7 +184,17 @@ mod tests {
     fn records_that_wait_are_told_and_hidden_outputs_differ() {
         let progress = Progress { next_offset: 10, ..Progress::default() };
         let name = "store_sales-1".to_owned();
-        let input = Input { name, progress, next_offset_now: 10, committed: Some(10), low: 0, end: 15 };
+        let committed = Some(10);
+        let input = Input {
+            name,
+            progress,
+            next_offset_now: 10,
+            timer_seq_now: 0,
+            committed,
+            number: None,
+            low: 0,
+            end: 15,
+        };
         let output = Output { name: "dlq-0".to_owned(), stable: 3, end: 5 };
         let (check, notes) = check(&[input], &[output]);
         assert_eq!(notes, ["store_sales-1: up to 5 records wait to be processed"]);

@@ -49,6 +49,8 @@ pub struct Updates<'f> {
 pub struct Absent {
     /// Per input partition, the offset below which everything is published.
     pub published: Vec<i64>,
+    /// Per input partition, the number up to which what its timer put out is published.
+    pub timers: Vec<i64>,
     /// What was processed until then (microseconds since 1970) may have aged out of the topic.
     pub aged_until: Option<i64>,
 }

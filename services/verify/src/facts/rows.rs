@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use crate::digest::Digest;
 use crate::names::Name;
+use crate::record::Fingerprint;
 
 /// A topic that moves stock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +86,10 @@ pub struct Progress {
     pub rejected: i64,
     /// Records that wait.
     pub parked: i64,
+    /// The number of the last output that a timer made.
+    pub timer_seq: i64,
+    /// A hint: a timer's outputs up to this number are published.
+    pub timer_published: i64,
 }
 
 impl Progress {
@@ -109,6 +114,8 @@ pub struct LogRow {
     pub redacted: bool,
     /// Microseconds since 1970.
     pub processed_at: i64,
+    /// The number of a rejection that a timer made.
+    pub timer_seq: Option<i64>,
 }
 
 /// What the log keeps of a rejected record beyond [`LogRow`].
@@ -370,4 +377,82 @@ pub struct User {
     pub first_order_at: Option<i64>,
     /// The latest order.
     pub last_order_at: Option<i64>,
+}
+
+/// A row of `payment_events`, or of `payments` with the coordinates of nothing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Payment {
+    /// Its business id.
+    pub payment: Name,
+    /// The online order.
+    pub order: Name,
+    /// Of the payment method.
+    pub method: Option<Digest>,
+    /// The card's last four digits.
+    pub last_four: Option<Name>,
+    /// How far it is; none where it is no word of the contract.
+    pub status: Option<PaymentStatus>,
+    /// Microseconds since 1970.
+    pub paid_at: i64,
+    /// Ten-thousandths.
+    pub amount: Option<i64>,
+    /// Whether the amount is said not to be the order's value.
+    pub amount_mismatch: bool,
+    /// The event.
+    pub event: Uuid,
+}
+
+/// A row of `payment_events`.
+#[derive(Debug, Clone, Copy)]
+pub struct PaymentEvent {
+    /// The record.
+    pub at: Coordinates,
+    /// What it says.
+    pub payment: Payment,
+}
+
+/// A row of `parked_payments`.
+#[derive(Debug, Clone, Copy)]
+pub struct Parked {
+    /// The record.
+    pub at: Coordinates,
+    /// The event.
+    pub event: Uuid,
+    /// The order that it waits for.
+    pub order: Name,
+    /// What the record is made of.
+    pub print: Fingerprint,
+    /// Whether card numbers are masked in it.
+    pub redacted: bool,
+    /// Whether the order has left word.
+    pub order_seen: bool,
+}
+
+/// How far a payment is, in the order that decides between two events of one moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum PaymentStatus {
+    /// Begun.
+    Pending,
+    /// The money is reserved.
+    Authorised,
+    /// The money is there.
+    Captured,
+    /// It came to nothing.
+    Failed,
+    /// The money went back.
+    Refunded,
+}
+
+impl PaymentStatus {
+    /// The status of a name in the database.
+    pub fn of_name(name: &str) -> Option<PaymentStatus> {
+        Some(match name {
+            "pending" => PaymentStatus::Pending,
+            "authorised" => PaymentStatus::Authorised,
+            "captured" => PaymentStatus::Captured,
+            "failed" => PaymentStatus::Failed,
+            "refunded" => PaymentStatus::Refunded,
+            _ => return None,
+        })
+    }
 }

@@ -10,14 +10,15 @@ use crate::facts::{Facts, LineKind, Month, OrderStatus, Progress, User};
 
 impl World {
     /// Everything as it should be; two orders, a store's sale, a return, a cancellation, two restocks, a duplicate, two
-    /// rejects.
+    /// rejects, and payments.
     pub fn sound() -> World {
         let mut facts = Facts::new("Europe/London".parse().unwrap());
-        for topic in ["online_orders", "store_sales", "supplier_restocks"] {
+        for topic in ["online_orders", "payments", "store_sales", "supplier_restocks"] {
             let slot = facts.slot(topic, 0);
             facts.partitions[usize::from(slot.0)].progress = Some(Progress::default());
         }
-        let topics = ["online_orders", "store_sales", "supplier_restocks", "inventory_updates", "dlq"];
+        let topics =
+            ["online_orders", "payments", "store_sales", "supplier_restocks", "inventory_updates", "dlq"];
         let mut world = World {
             facts,
             topics: topics.into_iter().map(|topic| (topic, Vec::new())).collect(),
@@ -30,6 +31,7 @@ impl World {
         world.online();
         world.store_and_restocks();
         world.rollups();
+        world.payments();
         world.facts.sort();
         world
     }
