@@ -103,7 +103,7 @@ fn examples(source: Source) -> Value {
             { "event_id": "01941f29-7c00-7aaa-8aaa-0000000000d1", "payment_id": "PAY-1", "order_id": "536365",
               "payment_method": "card", "card_last_four": "0042", "payment_status": "Authorised",
               "payment_datetime": "2025-01-01T08:26:05Z", "amount": "15.30", "currency": "GBP" },
-            { "event_id": "01941f29-7c00-7aaa-8aaa-0000000000d2", "payment_id": "PAY-1", "order_id": 536365,
+            { "event_id": "01941f29-7c00-7aaa-8aaa-0000000000d2", "payment_id": "PAY-1", "order_id": 536_365,
               "payment_status": "completed", "payment_datetime": "2025-01-01T08:27:00+00:00" },
         ]),
     }

@@ -89,8 +89,16 @@ impl Timetable {
         // fire within it.
         let whole = instant.trunc_subsecs(0);
         let before = if whole == instant { whole - TimeDelta::seconds(1) } else { whole };
-        let start = before.with_timezone(&self.timezone);
-        self.cron.find_next_occurrence(&start, false).ok().map(|fires| fires.to_utc())
+        let find = |instant: DateTime<Utc>, inclusive| {
+            self.cron.find_next_occurrence(&instant.with_timezone(&self.timezone), inclusive).ok()
+        };
+        // Where a whole day is skipped that search passes over the midnight after it; one that begins there does not.
+        find(before, false)
+            .into_iter()
+            .chain(find(whole, true))
+            .map(|fires| fires.to_utc())
+            .filter(|at| *at >= instant)
+            .min()
     }
 
     /// When a business day's run is due: the first time that it fires after the day, if that is not after the day after it.
@@ -341,14 +349,18 @@ mod tests {
     }
 
     #[test]
-    fn a_day_that_a_clock_left_out_is_never_due() {
+    fn a_day_that_a_clock_left_out_is_never_due_and_its_neighbours_are() {
         // Samoa went from the 29th to the 31st.
-        let samoa = timetable("0 0 * * *", Tz::Pacific__Apia);
-        let now = instant("2012-01-03T12:00:00Z");
-        let due = samoa.due(date("2011-12-28"), now, Tz::Pacific__Apia, CatchUp::All);
-        let dates: Vec<_> = due.days.iter().map(|day| day.date.to_string()).collect();
-        assert!(dates.contains(&"2011-12-31".to_owned()), "{dates:?}");
-        assert!(!dates.contains(&"2011-12-30".to_owned()), "{dates:?}");
+        for cron in ["0 0 * * *", "15 0 * * *", "59 23 * * *"] {
+            let samoa = timetable(cron, Tz::Pacific__Apia);
+            let now = instant("2012-01-03T12:00:00Z");
+            let due = samoa.due(date("2011-12-28"), now, Tz::Pacific__Apia, CatchUp::All);
+            let dates: Vec<_> = due.days.iter().map(|day| day.date.to_string()).collect();
+            assert_eq!(dates[..4], ["2011-12-28", "2011-12-29", "2011-12-31", "2012-01-01"], "{cron}");
+            let during = instant("2011-12-30T08:00:00Z");
+            let (day, at) = samoa.next_run(date("2011-12-01"), during, Tz::Pacific__Apia).unwrap();
+            assert_eq!((day.date, Some(at)), (date("2011-12-29"), samoa.due_at(day)), "{cron}");
+        }
     }
 
     #[test]

@@ -192,7 +192,8 @@ impl Processor {
                 Intake::Assigned(session) => self.begin(&session).await?,
                 Intake::Records(received) => {
                     self.first_received.get_or_insert_with(Instant::now);
-                    if let Some(job) = self.apply(received).await? {
+                    // On the heap: the two commits in it make it large.
+                    if let Some(job) = Box::pin(self.apply(received)).await? {
                         self.publisher.publish(job);
                     }
                 }

@@ -656,9 +656,7 @@ fn a_payment_that_does_not_stand_as_its_newest_event_says_is_named() {
     );
     spoilt(
         |world| {
-            for amount in [&mut world.facts.payment_events[2].payment.amount] {
-                *amount = Some(202_800);
-            }
+            world.facts.payment_events[2].payment.amount = Some(202_800);
             world.facts.payments.iter_mut().for_each(|p| {
                 if p.event == event_id(33) {
                     p.amount = Some(202_800);

@@ -144,7 +144,7 @@ impl ByTheClock {
     /// When the catalogue lacks what orders need.
     pub fn new(catalogue: SimCatalogue, seed: u64, start: DateTime<Utc>) -> anyhow::Result<ByTheClock> {
         catalogue.check(true, false)?;
-        let dice = Dice::new([seed, 0x636c_6f63_6b, start.timestamp_micros() as u64, 0]);
+        let dice = Dice::new([seed, 0x0063_6c6f_636b, start.timestamp_micros() as u64, 0]);
         Ok(ByTheClock { catalogue, dice, start, second: 0, pending: None })
     }
 
