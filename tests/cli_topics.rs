@@ -163,11 +163,10 @@ fn tail_shows_what_is_committed_and_ends_at_the_marks_of_transactions() {
     all.sort_by_key(|r| (r["partition"].as_i64(), r["offset"].as_i64()));
     assert_eq!(values(&all), ["a0", "a1", "a2", "b0"]);
     assert_eq!(tail(&["tailed", "--count", "2"]).len(), 2);
-    assert_eq!(
-        values(&tail(&["tailed", "--from", "2"])),
-        ["a2", "b0"][..].to_vec(),
-        "partition 1 has b0 at offset 2"
-    );
+    // Partitions are read side by side.
+    let mut later = tail(&["tailed", "--from", "2"]);
+    later.sort_by_key(|r| r["partition"].as_i64());
+    assert_eq!(values(&later), ["a2", "b0"][..].to_vec(), "partition 1 has b0 at offset 2");
     assert!(tail(&["tailed", "--from", "end"]).is_empty());
     assert!(tail(&["tailed", "--from", "1000"]).is_empty());
 

@@ -13,13 +13,14 @@ use watched::file;
 use watched::queries::{dashboards, metrics_in};
 
 /// Who declares what.
-const SERVICES: [(&str, &str, &[Declared]); 6] = [
+const SERVICES: [(&str, &str, &[Declared]); 7] = [
     ("Every service", "`services/runtime/src/metrics.rs`", stocktide_runtime::metrics::Process::DECLARED),
     (
         "The processor",
         "`services/processor/src/metrics.rs`; each process speaks of itself",
         stocktide_processor::metrics::Metrics::DECLARED,
     ),
+    ("The API", "`services/api/src/metrics.rs`", stocktide_api::metrics::Metrics::DECLARED),
     (
         "The installation, seen from outside",
         "`services/watch/src/metrics.rs`, by `jobs run` and `up`; the same whoever says it",

@@ -318,7 +318,7 @@ async fn what_a_timer_put_out_before_a_kill_is_published_once_by_the_next_proces
 /// What a processor does up to its first commit.
 async fn tick_and_die(world: &World) {
     let options = stocktide_store::WriterOptions {
-        url: world.stack.database_url().into(),
+        url: world.stack.database_url(),
         timezone: world.config.business.timezone,
         reject_uncovered: false,
         lock_timeout: Duration::from_secs(5),

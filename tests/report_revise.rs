@@ -1,10 +1,9 @@
 //! A late event: the report of its day is made again without a person.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod command;
 mod jobs_world;
 
-use jobs_world::World;
+use jobs_world::{World, command};
 
 /// What comes in late: two apples for nine pounds each, of noon on 5 March.
 const LATE: &str = "

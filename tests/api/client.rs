@@ -138,7 +138,7 @@ impl Served {
             assert!(items.len() <= limit && (items.len() == limit || page["next"].is_null()), "{page}");
             rows.extend(items.iter().cloned());
             match page["next"].as_str() {
-                Some(cursor) => next = cursor.to_owned(),
+                Some(cursor) => cursor.clone_into(&mut next),
                 None => return rows,
             }
         }

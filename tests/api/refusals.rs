@@ -1,5 +1,6 @@
 //! Bad input: each is refused by name, and nothing is harmed.
 
+use std::fmt::Write as _;
 use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
@@ -110,7 +111,10 @@ async fn hostile_texts(api: &Served) {
         "😀",
         "%00",
     ] {
-        let text: String = text.bytes().map(|b| format!("%{b:02X}")).collect();
+        let text = text.bytes().fold(String::new(), |mut text, byte| {
+            write!(text, "%{byte:02X}").unwrap();
+            text
+        });
         for path in [
             format!("/users/{text}/stats"),
             format!("/products/{text}/stock"),

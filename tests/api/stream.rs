@@ -20,7 +20,14 @@ struct Followed {
 impl Followed {
     async fn open(api: &Served, path: &str, last: Option<&str>) -> Followed {
         let headers: Vec<(&str, &str)> = last.map(|id| ("last-event-id", id)).into_iter().collect();
-        let response = api.open(Method::GET, path, &headers, Vec::new()).await;
+        // The reader for all streams may still be on its way to Kafka.
+        let deadline = Instant::now() + PATIENCE;
+        let response = loop {
+            let response = api.open(Method::GET, path, &headers, Vec::new()).await;
+            if response.status().as_u16() != 503 || Instant::now() > deadline {
+                break response;
+            }
+        };
         assert_eq!(response.status().as_u16(), 200);
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Followed { response, text: String::new(), last_id: String::new() }

@@ -13,7 +13,7 @@ mod console;
 mod health;
 mod intake;
 mod layers;
-mod metrics;
+pub mod metrics;
 mod params;
 mod problem;
 mod pulse;
