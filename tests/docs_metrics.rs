@@ -163,7 +163,7 @@ fn names_follow_the_conventions_and_are_given_once() {
         let Declared { name, kind, .. } = metric;
         assert_eq!(*kind == "counter", name.ends_with("_total"), "{name} is a {kind}");
         assert!(name.starts_with("stocktide_") && metric.help().ends_with('.'), "{name}: {}", metric.help());
-        assert!(metric.labels.len() <= 2 && !name.contains("milli"), "{name}");
+        assert!(metric.labels.len() <= 3 && !name.contains("milli"), "{name}");
     }
 }
 
