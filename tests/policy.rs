@@ -112,7 +112,7 @@ async fn two_processors_side_by_side_never_oversell_the_last_units_online() {
     world.stock_shelves().await;
     let processors = [world.start_processor(), world.start_processor()];
     for processor in &processors {
-        processor.owns(6).await;
+        processor.owns(8).await;
     }
     // Each order wants both products, in turn this one and that one first; bread runs out first.
     let want = |i: usize| {
