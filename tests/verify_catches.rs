@@ -181,7 +181,7 @@ async fn what_the_processor_leaves_behind_holds_and_each_spoilt_thing_is_named()
     assert!(report.ok && report.notes.is_empty(), "{:?}", report.notes);
     let checked = |name: &str| report.checks.iter().find(|check| check.name == name).unwrap().checked;
     assert_eq!(checked("one_fate_per_record"), records.len() as u64);
-    assert_eq!((checked("dlq"), checked("order_headers"), checked("fates_balance")), (11, 23, 6));
+    assert_eq!((checked("dlq"), checked("order_headers"), checked("fates_balance")), (11, 23, 8));
 
     let cut = world.read("dlq").into_iter().find_map(|record| record.header("stocktide.truncated"));
     assert_eq!(cut.as_deref(), Some("6000000"));
