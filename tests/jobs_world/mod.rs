@@ -2,8 +2,6 @@
 #![allow(dead_code)] // each test file uses a part
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-#[path = "../command/mod.rs"]
-pub mod command;
 pub mod service;
 
 use std::path::{Path, PathBuf};
@@ -11,9 +9,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, SystemTime};
 
+use crate::command::{Outcome, run, stocktide};
 use chrono::NaiveDate;
 use chrono_tz::Europe::London;
-use command::{Outcome, run, stocktide};
 use service::{PATIENCE, Service, until_within};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool};
 use stocktide_devstack::{Stack, StackOptions};

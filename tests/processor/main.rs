@@ -1,0 +1,15 @@
+//! The processor on a real Kafka and PostgreSQL: what becomes of records, through odd times and kills; and `verify` of it.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod bad_input;
+mod faults;
+mod odd_times;
+mod path;
+mod payments;
+mod policy;
+mod retention;
+mod verify_catches;
+mod verify_live;
+
+#[path = "../support/mod.rs"]
+mod support;
