@@ -25,16 +25,16 @@ bench: ## Events per second beside bare PostgreSQL taking in the same rows, and 
 
 test-long: ## The long fault runs: kills of the processor, of Kafka and of PostgreSQL at random moments
 	@scripts/setup
-	STOCKTIDE_TEST_LONG=1 cargo test --locked -p stocktide --test faults --test jobs_faults -- --nocapture
+	STOCKTIDE_TEST_LONG=1 cargo test --locked -p stocktide --test processor --test jobs -- --nocapture faults payments
 
 test-gcs: ## Reports in Google Cloud Storage, against a server that Go 1.23 builds (600 MB of modules at the first time)
 	@scripts/setup gcs
-	cargo test --locked -p stocktide -p stocktide-reports --features stocktide/gcs-tests,stocktide-reports/gcs-tests \
-	  --test jobs_gcs --test storage_gcs
+	cargo test --locked -p stocktide --features gcs-tests --test jobs gcs::
+	cargo test --locked -p stocktide-reports --features gcs-tests --test storage_gcs
 
 test-alerts: ## Each alert is made to fire by a real fault, and to resolve by what its runbook says
 	@scripts/setup checks
-	cargo test --locked -p stocktide --features alert-tests --test alerts -- --nocapture
+	cargo test --locked -p stocktide --features alert-tests --test docs -- --nocapture alerts
 
 setup: ## Check for what is needed, and install what is missing (Debian, Ubuntu)
 	@scripts/setup checks

@@ -1,5 +1,5 @@
 // Drives a real browser through the console, step by step. What happens outside the page (events, the API's end and return)
-// is asked for on stdout, a line of JSON each, and answered on stdin; see tests/console.rs.
+// is asked for on stdout, a line of JSON each, and answered on stdin; see tests/api/console.rs.
 //
 //   node drive.mjs BASE MODULES CHROMIUM PICTURES
 

@@ -39,7 +39,7 @@ const SERVICES: [(&str, &str, &[Declared]); 7] = [
     ),
 ];
 
-const HEAD: &str = "<!-- Made from the services' sources; UPDATE_DOCS=1 cargo test -p stocktide --test docs_metrics writes it anew. -->
+const HEAD: &str = "<!-- Made from the services' sources; UPDATE_DOCS=1 cargo test -p stocktide --test docs metrics writes it anew. -->
 
 # Metrics
 

@@ -29,7 +29,7 @@ const BY_VALUE: [(&str, &str, &[&str], &[&str]); 15] = [
     ("partition_progress", "parked_payments", &["partition"], &["partition"]),
 ];
 
-const HEAD: &str = "<!-- Made from a migrated PostgreSQL; UPDATE_DOCS=1 cargo test -p stocktide --test docs_schema writes it anew. -->
+const HEAD: &str = "<!-- Made from a migrated PostgreSQL; UPDATE_DOCS=1 cargo test -p stocktide --test docs schema writes it anew. -->
 
 # The schema
 
@@ -83,7 +83,7 @@ async fn docs_schema_is_what_the_migrations_make() {
     assert!(
         stored == content,
         "docs/schema.md is not what the migrations make, first at {difference:?} (there, made); \
-         UPDATE_DOCS=1 cargo test -p stocktide --test docs_schema writes it anew"
+         UPDATE_DOCS=1 cargo test -p stocktide --test docs schema writes it anew"
     );
 }
 
