@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::BTreeMap;
 
 use crate::watched::queries::{self, Query};
-use crate::watched::services::World;
+use crate::watched::services::{Api, World};
 use crate::watched::{Prometheus, program, until};
 use serde_json::json;
 
@@ -39,9 +39,12 @@ fn every_query_of_every_dashboard_and_rule_finds_data() {
     let jobs = world.service(&["jobs", "run"]);
     let producers =
         world.service(&["produce", "all", "--rate", "40", "--duplicates", "10", "--malformed", "10"]);
+    let api = world.api();
+    use_the_api(&api);
     let watched = [
         ("processor", processor.address.as_str()),
         ("jobs", jobs.address.as_str()),
+        ("api", api.service.address.as_str()),
         ("producers", producers.address.as_str()),
     ];
     let prometheus = Prometheus::start(&watched, |rules| rules);
@@ -50,6 +53,20 @@ fn every_query_of_every_dashboard_and_rule_finds_data() {
     check_rules(&prometheus);
     check_sql(&world, product);
     check_declared(&prometheus);
+}
+
+/// One of each: what is answered, what is not, and an event that comes in.
+fn use_the_api(api: &Api) {
+    until("the API is ready", || api.ask("GET", "/health", "").starts_with("HTTP/1.1 200"));
+    assert!(api.ask("GET", "/stock", "").starts_with("HTTP/1.1 200"));
+    assert!(api.ask("GET", "/orders/nobody-s", "").starts_with("HTTP/1.1 404"));
+    let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let payment = json!({
+        "event_id": "01941f29-7c00-7aaa-8aaa-0000000000f2", "payment_id": "p-1", "order_id": "misstated-1",
+        "payment_datetime": at, "payment_method": "card", "card_last_four": "4242", "amount": "5.00", "payment_status": "captured",
+    });
+    let answer = api.ask("POST", "/events/payments", &payment.to_string());
+    assert!(answer.starts_with("HTTP/1.1 202"), "{answer}");
 }
 
 fn may_be_empty(query: &Query) -> bool {
@@ -150,6 +167,7 @@ fn watched_metrics() -> impl Iterator<Item = &'static stocktide_runtime::metrics
     [
         stocktide_runtime::metrics::Process::DECLARED,
         stocktide_processor::metrics::Metrics::DECLARED,
+        stocktide_api::metrics::Metrics::DECLARED,
         stocktide_watch::Metrics::DECLARED,
         stocktide_jobs::metrics::Metrics::DECLARED,
         stocktide_verify::ReconcileMetrics::DECLARED,

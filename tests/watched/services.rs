@@ -1,6 +1,7 @@
 //! The services, each a process of its own, on a private stack.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -48,6 +49,31 @@ impl Drop for Service {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+    }
+}
+
+/// The API, which serves its own address beside its metrics.
+pub struct Api {
+    pub service: Service,
+    /// Where it answers.
+    pub address: String,
+}
+
+impl Api {
+    /// What it answers, head and all; nothing when it does not.
+    pub fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let ask = || {
+            let mut stream = TcpStream::connect(&self.address)?;
+            write!(
+                stream,
+                "{method} {path} HTTP/1.1\r\nHost: {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
+                self.address,
+                body.len()
+            )?;
+            let mut answer = String::new();
+            stream.read_to_string(&mut answer).map(|_| answer)
+        };
+        ask().unwrap_or_default()
     }
 }
 
@@ -123,6 +149,12 @@ impl World {
 
     pub fn service(&self, args: &[&str]) -> Service {
         Service::start(self.command(args))
+    }
+
+    /// The API, at an address that was free just now.
+    pub fn api(&self) -> Api {
+        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        Api { service: self.service(&["api", "--listen", &address]), address }
     }
 
     /// As [`World::service`], at an address of its own choice, so that it can be found again after a restart.
