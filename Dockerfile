@@ -35,8 +35,9 @@ RUN cargo build --locked --release --package stocktide
 FROM dependencies AS built
 COPY . .
 # The empty sources were compiled a moment ago: what is older than that would count as unchanged.
+ARG REVISION=unknown
 RUN find . -name '*.rs' -not -path './target/*' -exec touch {} + \
- && cargo build --locked --release --package stocktide \
+ && STOCKTIDE_REVISION="${REVISION}" cargo build --locked --release --package stocktide \
  && mkdir /out && cp target/release/stocktide /out/stocktide
 
 FROM ${DEBIAN_IMAGE} AS prebuilt

@@ -91,6 +91,20 @@ enum Command {
     Config(config::ConfigArgs),
 }
 
+impl Command {
+    /// What it is called in traces.
+    fn name(&self) -> &'static str {
+        match self {
+            Command::Processor(_) => "processor",
+            Command::Jobs(_) => "jobs",
+            Command::Api(_) => "api",
+            Command::Up(_) => "up",
+            Command::Produce(_) => "producers",
+            _ => "command",
+        }
+    }
+}
+
 /// The command line as it was given.
 ///
 /// # Errors
@@ -129,7 +143,8 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Api(ref args) => Config::load(&global.sources(args.flag()))?,
         _ => Config::load(&global.sources(None))?,
     };
-    telemetry::init(&config)?;
+    // What waits to be sent is, when the command has ended.
+    let _traces = telemetry::init(&config, command.name())?;
     match command {
         Command::Demo(args) => demo::run(args, config).await,
         Command::Dev(args) => dev::run(args).await,

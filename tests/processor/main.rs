@@ -8,8 +8,11 @@ mod path;
 mod payments;
 mod policy;
 mod retention;
+mod traces;
 mod verify_catches;
 mod verify_live;
 
+#[path = "../command/mod.rs"]
+mod command;
 #[path = "../support/mod.rs"]
 mod support;

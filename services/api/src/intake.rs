@@ -11,6 +11,7 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use rdkafka::error::KafkaError;
+use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{FutureProducer, FutureRecord, Producer as _};
 use rdkafka::types::RDKafkaErrorCode;
 use serde::Serialize;
@@ -19,6 +20,7 @@ use stocktide_domain::Source;
 use stocktide_domain::decode::{Limits, Rules};
 use stocktide_producers::outgoing::Outgoing;
 use stocktide_runtime::kafka::{LogContext, client_config};
+use stocktide_runtime::traces::{CONTEXT_MAX_BYTES, TRACEPARENT, TRACESTATE};
 use stocktide_runtime::{Config, clock};
 use tokio::sync::Semaphore;
 use utoipa::ToSchema;
@@ -191,7 +193,7 @@ pub async fn send(
         Ok(parts.map(|(at, part)| events::prepare(source, part, &rules, key.as_deref(), at)).collect())
     });
     let prepared = prepared.await.map_err(|_| Problem::internal("the log says more"))??;
-    let events = deliver(intake, source, prepared).await;
+    let events = deliver(intake, source, prepared, trace_of(&headers)).await;
     drop(room);
     Ok(answer(&intake.metrics, source, events))
 }
@@ -207,8 +209,24 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
     })
 }
 
+/// The request's trace context, for the records that it becomes.
+fn trace_of(headers: &HeaderMap) -> Option<OwnedHeaders> {
+    let mut kept: Option<OwnedHeaders> = None;
+    for key in [TRACEPARENT, TRACESTATE] {
+        if let Some(value) = headers.get(key).filter(|value| value.len() < CONTEXT_MAX_BYTES) {
+            kept = Some(kept.unwrap_or_default().insert(Header { key, value: Some(value.as_bytes()) }));
+        }
+    }
+    kept
+}
+
 /// Sends what is valid, in order, and waits for Kafka's answers.
-async fn deliver(intake: &Intake, source: Source, prepared: Vec<events::Prepared>) -> Vec<EventAnswer> {
+async fn deliver(
+    intake: &Intake,
+    source: Source,
+    prepared: Vec<events::Prepared>,
+    trace: Option<OwnedHeaders>,
+) -> Vec<EventAnswer> {
     let producer = intake.producer();
     let mut answers = Vec::with_capacity(prepared.len());
     let mut under_way = Vec::new();
@@ -232,6 +250,7 @@ async fn deliver(intake: &Intake, source: Source, prepared: Vec<events::Prepared
                 let mut record: FutureRecord<'_, str, [u8]> =
                     FutureRecord::to(source.topic()).payload(&value);
                 record.key = key.as_deref();
+                record.headers.clone_from(&trace);
                 match producer.send_result(record) {
                     Ok(delivery) => under_way.push((index, delivery)),
                     Err((error, _)) => fail(&mut answer, &error),

@@ -9,8 +9,10 @@ use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use futures_util::FutureExt as _;
+use stocktide_runtime::traces::{self, TARGET, TRACEPARENT};
 use tower_http::compression::CompressionLayer;
 use tower_http::compression::predicate::{NotForContentType, Predicate as _, SizeAbove};
+use tracing::Instrument as _;
 
 use crate::access;
 use crate::problem::{Problem, shown};
@@ -99,7 +101,12 @@ async fn observe(State(app): State<App>, request: Request, next: Next) -> Respon
     ];
     let method =
         if known.contains(request.method()) { request.method().to_string() } else { "other".to_owned() };
-    let response = next.run(request).await;
+    let span = tracing::info_span!(target: TARGET, parent: None, "request", otel.kind = "server",
+        otel.name = format!("{method} {route}"), http.route = route, http.request.method = method,
+        http.response.status_code = tracing::field::Empty);
+    traces::go_on_with(&span, request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok()));
+    let response = next.run(request).instrument(span.clone()).await;
+    span.record("http.response.status_code", response.status().as_u16());
     let status = response.status();
     app.metrics.requests.with_label_values(&[&route, &method, &status.as_str().to_owned()]).inc();
     app.metrics.seconds.with_label_values(&[&route]).observe(started.elapsed().as_secs_f64());

@@ -13,9 +13,11 @@ use futures_util::stream::FuturesUnordered;
 use serde_json::Value;
 use stocktide_domain::interval::BusinessDay;
 use stocktide_runtime::clock;
+use stocktide_runtime::traces::TARGET;
 use stocktide_store::jobs::{self, Run, RunState, TaskState};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use crate::graph;
 use crate::job::{Job, Task, TaskContext, TaskError, TaskOutput};
@@ -47,7 +49,11 @@ pub async fn execute(rails: &Rails, run: &Run, stop: &CancellationToken) -> Resu
         lost.clone(),
     )));
     let outcome = match prepared(rails, run) {
-        Ok((entry, job, day)) => Execution { rails, run, entry, job, day, stop, lost: &lost }.tasks().await?,
+        Ok((entry, job, day)) => {
+            let span = tracing::info_span!(target: TARGET, parent: None, "run", otel.name = run.job, run_id = run.run_id,
+                date = %run.data_date);
+            Execution { rails, run, entry, job, day, stop, lost: &lost }.tasks().instrument(span).await?
+        }
         Err(refusal) => Outcome::Failed(refusal),
     };
     let error = match outcome {
@@ -147,7 +153,8 @@ impl Execution<'_> {
             let goes_on = matches!(end, Outcome::Done) && !self.stop.is_cancelled();
             for task in graph::ready(tasks, &done, &seen).into_iter().filter(|_| goes_on) {
                 seen.insert(task.name);
-                in_hand.push(self.task(task, outputs.clone()));
+                let span = tracing::info_span!(target: TARGET, "task", otel.name = task.name);
+                in_hand.push(self.task(task, outputs.clone()).instrument(span));
             }
             let Some((task, became)) = in_hand.next().await.transpose()? else { break };
             match became {

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 use stocktide_domain::decode::{Rules, decode};
 use stocktide_domain::{Reason, Reject, Source, fold};
 use stocktide_runtime::kafka::headers;
+use stocktide_runtime::traces::TRACEPARENT;
 use stocktide_store::{Batch, Partition, RawRecord, Span};
 
 use crate::publisher::PublishedUpTo;
@@ -76,6 +77,12 @@ impl Records {
             *counts.entry(record.source).or_default() += 1;
         }
         counts
+    }
+
+    /// The `traceparent` of each record that has one.
+    pub fn traceparents(&self) -> impl Iterator<Item = &str> {
+        let headers = self.raw.iter().flat_map(|raw| &raw.headers).filter(|(name, _)| name == TRACEPARENT);
+        headers.filter_map(|(_, value)| std::str::from_utf8(value.as_deref()?).ok())
     }
 
     /// Whether the batch may grow no further.

@@ -22,7 +22,8 @@ use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, T
 use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
 use stocktide_domain::Source;
 use stocktide_runtime::kafka::{DLQ, INVENTORY_UPDATES};
-use stocktide_store::{DeadLetter, Output, OutputBody, Partition, Published};
+use stocktide_runtime::traces::TARGET;
+use stocktide_store::{DeadLetter, Headers, Output, OutputBody, Partition, Published};
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
@@ -41,6 +42,8 @@ pub struct Job {
     pub offsets: BTreeMap<Partition, Mark>,
     /// When the batch was processed; none for a recovered one.
     pub processed_at: Option<DateTime<Utc>>,
+    /// The batch, for traces.
+    pub span: tracing::Span,
 }
 
 /// How far a partition is done.
@@ -199,6 +202,7 @@ impl Worker {
 
     /// One transaction. No PostgreSQL work happens inside it.
     fn publish(&mut self, jobs: &[Job], session: &Session) -> anyhow::Result<()> {
+        let _span = span_of(jobs).entered();
         self.prepare()?;
         let Some((producer, _)) = self.producers.front() else { bail!("no producer") };
         let deadline = Instant::now() + self.limits.transaction_timeout;
@@ -254,6 +258,16 @@ fn gather(jobs: &mut Vec<Job>, inbox: &mpsc::Receiver<Request>) -> Option<Reques
     }
 }
 
+/// Of the first one's trace, and linked to those of the others.
+fn span_of(jobs: &[Job]) -> tracing::Span {
+    let Some((first, others)) = jobs.split_first() else { return tracing::Span::none() };
+    let span = tracing::info_span!(target: TARGET, parent: &first.span, "publish", otel.kind = "producer");
+    for job in others {
+        span.follows_from(&job.span);
+    }
+    span
+}
+
 fn offset_list(offsets: &BTreeMap<Partition, Mark>) -> anyhow::Result<TopicPartitionList> {
     let mut list = TopicPartitionList::with_capacity(offsets.len());
     for ((source, partition), mark) in offsets {
@@ -273,10 +287,10 @@ fn send(
     deadline: Instant,
 ) -> anyhow::Result<()> {
     let mut record = match &output.body {
-        OutputBody::Update { key, value } => BaseRecord::to(INVENTORY_UPDATES)
+        OutputBody::Update { key, value, trace } => BaseRecord::to(INVENTORY_UPDATES)
             .key(key.as_bytes())
             .payload(value.as_slice())
-            .headers(origin_headers(output)),
+            .headers(update_headers(output, trace)),
         OutputBody::DeadLetter(letter) => dead_letter(output, letter, dlq_max_bytes),
     };
     producer.context().sent();
@@ -293,12 +307,16 @@ fn send(
     }
 }
 
-fn origin_headers(output: &Output) -> OwnedHeaders {
+/// Where the change comes from, and the trace that it belongs to.
+fn update_headers(output: &Output, trace: &Headers) -> OwnedHeaders {
     let origin = output.origin;
-    OwnedHeaders::new_with_capacity(3)
+    let headers = OwnedHeaders::new_with_capacity(3 + trace.len())
         .insert(Header { key: "stocktide.source.topic", value: Some(origin.topic) })
         .insert(Header { key: "stocktide.source.partition", value: Some(&origin.partition.to_string()) })
-        .insert(Header { key: "stocktide.source.offset", value: Some(&origin.offset.to_string()) })
+        .insert(Header { key: "stocktide.source.offset", value: Some(&origin.offset.to_string()) });
+    trace
+        .iter()
+        .fold(headers, |headers, (name, value)| headers.insert(Header { key: name, value: value.as_deref() }))
 }
 
 /// Room for the headers that tell of the error, and for the record's own framing.

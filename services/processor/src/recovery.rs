@@ -242,6 +242,7 @@ async fn republish(
             outputs,
             offsets: BTreeMap::from([(partition, Mark { offset: to, ..published })]),
             processed_at: None,
+            span: tracing::Span::none(),
         });
         // In step with the publisher, so that a long way back takes little memory.
         publisher.prepare().await?;
@@ -270,6 +271,7 @@ async fn republish_timer(
             outputs,
             offsets: BTreeMap::from([(partition, mark)]),
             processed_at: None,
+            span: tracing::Span::none(),
         });
         publisher.prepare().await?;
         at = to;

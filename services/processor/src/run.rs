@@ -13,11 +13,13 @@ use stocktide_domain::decode::{Limits, Rules};
 use stocktide_runtime::admin::Health;
 use stocktide_runtime::clock;
 use stocktide_runtime::config::{Config, StockPolicy};
+use stocktide_runtime::traces::{self, TARGET};
 use stocktide_store::{Applied, Counts, Partition, StoreError, Ticked, WriterOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tracing::{Instrument as _, Span};
 
-use crate::batch::{BatchLimits, Received};
+use crate::batch::{BatchLimits, Received, Records};
 use crate::caught_up::CaughtUp;
 use crate::clients;
 use crate::database::Database;
@@ -230,7 +232,13 @@ impl Processor {
                 let offsets = self.timer.ticked(now, &ticked);
                 if !offsets.is_empty() {
                     let (outputs, processed_at) = (ticked.outputs, ticked.processed_at);
-                    self.publisher.publish(Job { in_hand, outputs, offsets, processed_at });
+                    self.publisher.publish(Job {
+                        in_hand,
+                        outputs,
+                        offsets,
+                        processed_at,
+                        span: Span::none(),
+                    });
                 }
                 return Ok(ticked.more);
             }
@@ -294,6 +302,7 @@ impl Processor {
         let mut backoff = Backoff::default();
         let whole = 0..received.records.len();
         self.metrics.batch_records.observe(whole.len() as f64);
+        let span = span_of(&received.records);
         for (source, n) in received.records.by_source() {
             self.metrics.received.with_label_values(&[source.topic()]).inc_by(n);
         }
@@ -302,7 +311,7 @@ impl Processor {
             if !session.is_live() {
                 return Ok(None);
             }
-            match self.apply_part(&received, &part, &mut positions).await {
+            match self.apply_part(&received, &part, &mut positions).instrument(step(&span)).await {
                 Ok(applied) => {
                     self.count(&applied.counts);
                     parked += applied.counts.parked;
@@ -342,7 +351,7 @@ impl Processor {
             }
         }
         let offsets = self.timer.applied(&positions, parked > 0);
-        Ok(Some(Job { in_hand: received.in_hand, outputs, offsets, processed_at }))
+        Ok(Some(Job { in_hand: received.in_hand, outputs, offsets, processed_at, span }))
     }
 
     /// One transaction; the positions move with it.
@@ -426,6 +435,19 @@ fn bisect(received: &mut Received, part: Range<usize>, detail: &str) -> Vec<Rang
     tracing::warn!("the database refuses a record: {detail}");
     received.records.refuse(part.start, detail);
     vec![part]
+}
+
+/// A batch as a trace, linked to those of its records.
+fn span_of(records: &Records) -> Span {
+    let span = tracing::info_span!(target: TARGET, parent: None, "process", otel.kind = "consumer",
+        messaging.system = "kafka", messaging.batch.message_count = records.len());
+    traces::link(&span, records.traceparents());
+    span
+}
+
+/// One transaction of it in the database.
+fn step(batch: &Span) -> Span {
+    tracing::info_span!(target: TARGET, parent: batch, "apply", otel.kind = "client", db.system.name = "postgresql")
 }
 
 fn rules(config: &Config) -> Rules {

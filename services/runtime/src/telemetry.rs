@@ -1,34 +1,53 @@
-//! Logs, to stderr: stdout belongs to a command's answer.
+//! Logs, to stderr: stdout belongs to a command's answer. And traces, to whoever is told to take them.
 
 use std::io::IsTerminal;
 
 use anyhow::{Context, anyhow};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::filter_fn;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
+use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::Config;
 use crate::config::LogFormat;
+use crate::traces::{TARGET, Traces};
 
 /// The store's client tells each of its retries, and what came of them is told by whoever asked: the answer of a failing
 /// command stays one line. Who wants them names the module in `log.filter`.
 const QUIET: &str = "object_store::client::retry=off";
 
-/// Starts logging as `log.filter` and `log.format` say. Lines of librdkafka and of crates that use `log` come along.
+/// Spans of traces are no lines.
+const SPANS: &str = "stocktide::traces=off";
+
+/// Starts logging as `log.filter` and `log.format` say, and tracing to `traces.endpoint`. Lines of librdkafka and of crates that
+/// use `log` come along. What it returns lives as long as the command, whose name is `service`.
 ///
 /// # Errors
 /// When the filter does not parse, or logging has been started before.
-pub fn init(config: &Config) -> anyhow::Result<()> {
+pub fn init(config: &Config, service: &str) -> anyhow::Result<Option<Traces>> {
     let filter = EnvFilter::builder().parse(filter(&config.log.filter)).context("log.filter")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let started = match config.log.format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
-        LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = match config.log.format {
+        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
-    started.map_err(|e| anyhow!("logging: {e}"))
+    let traces = Traces::open(config, service)?;
+    let spans = traces.as_ref().map(|traces| {
+        tracing_opentelemetry::layer()
+            .with_tracer(traces.tracer())
+            .with_filter(filter_fn(|metadata| metadata.target() == TARGET))
+    });
+    tracing_subscriber::registry()
+        .with(lines.with_filter(filter))
+        .with(spans)
+        .try_init()
+        .map_err(|e| anyhow!("logging: {e}"))?;
+    Ok(traces)
 }
 
 /// The configured directives, which come last and so hold where they name the same module.
 fn filter(configured: &str) -> String {
-    format!("{QUIET},{configured}")
+    format!("{QUIET},{SPANS},{configured}")
 }
 
 #[cfg(test)]

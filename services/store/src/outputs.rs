@@ -32,6 +32,9 @@ pub enum OutputBody {
         key: String,
         /// JSON.
         value: Vec<u8>,
+        /// The trace context of the input record, as it came: headers `traceparent` and `tracestate`. What is published again from
+        /// the database has none.
+        trace: Headers,
     },
     /// To `dlq`.
     DeadLetter(DeadLetter),
@@ -78,6 +81,7 @@ pub(crate) fn of_batch(
             let Some(row) = settled.stock.get(change.stock as usize) else { continue };
             outputs.push(update(
                 origin,
+                batch.raw.get(at).map_or_else(Headers::new, |raw| trace_of(&raw.headers)),
                 InventoryUpdate {
                     event_id: written.event(change.record)?.event_id,
                     product_id: Cow::Borrowed(row.product_id),
@@ -95,11 +99,23 @@ pub(crate) fn of_batch(
     Ok(outputs)
 }
 
-fn update(origin: Coordinates, update: InventoryUpdate<'_>) -> Output {
+fn update(origin: Coordinates, trace: Headers, update: InventoryUpdate<'_>) -> Output {
     Output {
         origin,
-        body: OutputBody::Update { value: update.to_json(), key: update.product_id.into_owned() },
+        body: OutputBody::Update { value: update.to_json(), key: update.product_id.into_owned(), trace },
     }
+}
+
+/// Headers of this length and more are no trace context, in bytes.
+const TRACE_CONTEXT_MAX: usize = 512;
+
+/// The W3C trace context among a record's headers, as it is; most records have none.
+fn trace_of(headers: &Headers) -> Headers {
+    let is_context = |name: &str, value: Option<&[u8]>| {
+        matches!(name, "traceparent" | "tracestate")
+            && value.is_some_and(|value| value.len() < TRACE_CONTEXT_MAX)
+    };
+    headers.iter().filter(|(name, value)| is_context(name, value.as_deref())).cloned().collect()
 }
 
 const UPDATES: &str = "SELECT DISTINCT ON (\"offset\", version, product_id, location_id)
@@ -143,6 +159,7 @@ impl Writer {
             let origin = Coordinates { topic, partition, offset: row.try_get(0)? };
             outputs.push(update(
                 origin,
+                Headers::new(),
                 InventoryUpdate {
                     event_id: row.try_get::<_, Uuid>(1)?,
                     product_id: Cow::Borrowed(row.try_get(2)?),

@@ -334,6 +334,13 @@ pub const KEYS: &[Key] = &[
         kind: Kind::OneOf(&["text", "json"]),
         doc: "Log lines for people, or one JSON object a line.",
     },
+    Key {
+        name: "traces.endpoint",
+        default: None,
+        kind: Kind::Url(&["http", "https"]),
+        doc: "Where OpenTelemetry traces are sent, by OTLP over HTTP, such as http://127.0.0.1:4318. Not set: there are none. The \
+              standard's OTEL_TRACES_SAMPLER, OTEL_TRACES_SAMPLER_ARG, OTEL_EXPORTER_OTLP_HEADERS and OTEL_RESOURCE_ATTRIBUTES count, too.",
+    },
 ];
 
 /// Properties of librdkafka that Stocktide sets itself, because its promises hang on them.

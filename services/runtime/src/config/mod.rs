@@ -52,6 +52,9 @@ pub struct Config {
     pub retention: Retention,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    #[serde(default)]
+    pub traces: Traces,
     /// What holds and where it came from, secrets masked.
     #[serde(skip)]
     pub entries: Vec<Entry>,
@@ -282,6 +285,14 @@ pub struct Log {
     pub filter: String,
     /// How a line looks.
     pub format: LogFormat,
+}
+
+/// Traces.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Traces {
+    /// The collector's address for OTLP over HTTP, without `/v1/traces`; none: there are no traces.
+    pub endpoint: Option<String>,
 }
 
 /// How a log line looks.
