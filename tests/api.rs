@@ -1,6 +1,7 @@
 //! `stocktide api` on a real PostgreSQL and Kafka: what it says against what was sent, and what it makes of bad input.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod command;
 mod support;
 
 #[path = "api/client.rs"]
@@ -17,3 +18,5 @@ mod outages;
 mod refusals;
 #[path = "api/stream.rs"]
 mod stream;
+#[path = "api/walk.rs"]
+mod walk;

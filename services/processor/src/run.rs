@@ -20,6 +20,7 @@ use tokio_util::sync::CancellationToken;
 use crate::batch::{BatchLimits, Received};
 use crate::caught_up::CaughtUp;
 use crate::clients;
+use crate::corrections::Corrections;
 use crate::database::Database;
 use crate::intake::{self, Intake, IntakeHandle, Patience, Starts};
 use crate::metrics::Metrics;
@@ -111,6 +112,7 @@ struct Processor {
     /// What was last written down as published.
     noted: PublishedUpTo,
     summary: Summary,
+    corrections: Corrections,
     first_received: Option<Instant>,
 }
 
@@ -162,6 +164,7 @@ impl Processor {
             asked_to_settle,
             noted: PublishedUpTo::new(),
             summary: Summary::default(),
+            corrections: Corrections::default(),
             first_received: None,
         })
     }
@@ -365,6 +368,9 @@ impl Processor {
 
     fn count(&mut self, counts: &Counts) {
         self.metrics.count(counts);
+        if let Some(corrected) = &counts.corrected {
+            self.corrections.note(corrected, counts.value_mismatches);
+        }
         let (applied, duplicates) =
             (counts.applied.values().sum::<u64>(), counts.duplicates.values().sum::<u64>());
         self.summary.applied += applied;
