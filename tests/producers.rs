@@ -459,7 +459,7 @@ fn wrong_usage_is_told_in_one_line() {
             &["produce", "--preset", "orders-and-payments", "--speed", "0"],
             "allowed: max, or a number above 0",
         ),
-        (&["produce", "--preset", "orders-and-payments", "--speed", "-1"], "--speed"),
+        (&["produce", "--preset", "orders-and-payments", "--speed=-1"], "allowed: max, or a number above 0"),
         (&["produce", "--preset", "orders-and-payments", "--speed", "2", "--rate", "3"], "--rate"),
         (
             &[
