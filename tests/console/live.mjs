@@ -109,7 +109,7 @@ export const liveSteps = [
     await eventually(async () => assert.deepEqual(await figures(), ["2", "1", "1", "0"]));
     assert.match(await page.locator("#topics tbody tr", { hasText: "payments" }).textContent(), /^payments2001/);
     assert.equal(await page.locator("#fates div", { hasText: "Parked" }).locator("dd").textContent(), "1");
-    await send(ask, { ...order("not-yet", "bread", 1), order_value: "7.00" });
+    await send(ask, { ...order("not-yet", "item-44", 1), order_value: "7.00" });
     await eventually(async () => assert.deepEqual(await figures(), ["3", "0", "1", "1"]));
   }],
 
