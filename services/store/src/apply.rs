@@ -111,7 +111,7 @@ pub struct Counts {
     /// Orders whose stated value was corrected.
     pub value_mismatches: u64,
     /// The first of them.
-    pub corrected: Option<Corrected>,
+    pub corrected: Option<Box<Corrected>>,
     /// Payments that wait for their order.
     pub parked: u64,
     /// Applied payments whose amount is not their order's value.
@@ -300,12 +300,12 @@ fn count(batch: Batch<'_>, settled: &Settled<'_>, after: &[fold::After]) -> Coun
     let corrected = settled.headers.iter().find(|header| header.value_mismatch);
     let mut counts = Counts {
         corrected: corrected.and_then(|header| {
-            Some(Corrected {
+            Some(Box::new(Corrected {
                 source: header.source,
                 order_id: header.sale.order_id.clone(),
                 stated: header.sale.stated_value?,
                 value: header.order_value,
-            })
+            }))
         }),
         value_mismatches: settled.value_mismatches,
         amount_mismatches: settled.amount_mismatches,
