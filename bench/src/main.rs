@@ -3,8 +3,9 @@
 //! `throughput`: a backlog of simulated events, `stocktide processor --until-caught-up`, and in the same run the floor: the
 //! very rows that the product wrote, COPYed in binary into the same tables with the same indexes, one connection, one
 //! transaction per batch, rows prepared beforehand. `latency`: an open loop, from sending to reading `inventory_updates`
-//! in read_committed. `reports`: a daily report over a ledger of many lines, and its figures alone, beside the bare queries in psql.
+//! in read_committed. `api`: each read endpoint on a large ledger, with a processor at full speed beside it. `reports`: a daily report over a ledger of many lines, and its figures alone, beside the bare queries in psql.
 
+mod api;
 mod floor;
 mod latency;
 mod reports;
@@ -22,6 +23,7 @@ use world::World;
 #[command(after_help = "Examples:
   cargo run --release -p stocktide-bench -- throughput
   cargo run --release -p stocktide-bench -- latency --rate 2000 --seconds 60
+  cargo run --release -p stocktide-bench -- api --lines 20000000 --users 1000000
   cargo run --release -p stocktide-bench -- reports --lines 20000000")]
 struct CommandLine {
     #[command(subcommand)]
@@ -51,6 +53,25 @@ enum Command {
         #[arg(long, default_value_t = 60)]
         seconds: u64,
     },
+    /// The API's read endpoints on a large ledger: requests a second and p99 by wrk, alone and beside a processor that works off
+    /// a backlog, and what that costs the processor; and the plans of what must be quick.
+    Api {
+        /// Lines of orders in the ledger.
+        #[arg(long, default_value_t = 20_000_000)]
+        lines: u64,
+        /// Users who ordered them.
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1..))]
+        users: u64,
+        /// Events in the backlog.
+        #[arg(long, default_value_t = 4_000_000)]
+        events: u64,
+        /// Connections at once.
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        connections: u32,
+        /// Seconds for each endpoint.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=600))]
+        seconds: u64,
+    },
     /// A daily report, and its figures alone: seconds of the product, and of psql with the same queries under the same
     /// settings, in turn; and the memory that a report takes.
     Reports {
@@ -71,6 +92,9 @@ async fn main() -> ExitCode {
     let done = match CommandLine::parse().command {
         Command::Throughput { events, pairs, batch } => throughput(events, pairs, batch).await,
         Command::Latency { rate, seconds } => latency::measure(rate, seconds).await,
+        Command::Api { lines, users, events, connections, seconds } => {
+            api::measure(api::Wish { lines, users, events, connections, seconds }).await
+        }
         Command::Reports { lines, products, repeats } => reports::measure(lines, products, repeats).await,
     };
     match done {

@@ -15,6 +15,9 @@ use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
 use stocktide_runtime::config::{Config, Sources};
 use stocktide_store::{catalogue, migrate};
 
+/// Customers of the measurements that came before.
+const USERS: u64 = 50_000;
+
 /// The stack, and how the product is configured on it.
 pub struct World {
     pub stack: Stack,
@@ -58,16 +61,31 @@ impl World {
 
     /// 2 % redeliveries, 0.2 % broken records, random ids: the workload of the measurements that came before.
     pub fn simulate(events: Option<u64>, seed: u64) -> anyhow::Result<Simulator> {
+        World::simulate_of(events, seed, USERS)
+    }
+
+    fn simulate_of(events: Option<u64>, seed: u64, users: u64) -> anyhow::Result<Simulator> {
         let start = "2025-06-01T00:00:00Z".parse()?;
         let options = Options::new(SourceMix::All, seed, start);
-        let options =
-            Options { count: events, duplicates_ppm: 20_000, malformed_ppm: 2_000, ids: Ids::V4, ..options };
+        let options = Options {
+            count: events,
+            duplicates_ppm: 20_000,
+            malformed_ppm: 2_000,
+            ids: Ids::V4,
+            users,
+            ..options
+        };
         Simulator::new(shelves(), options)
     }
 
     pub fn send_backlog(&self, events: u64, seed: u64) -> anyhow::Result<()> {
+        self.send_backlog_of(events, seed, USERS)
+    }
+
+    /// The same, with the orders of so many users.
+    pub fn send_backlog_of(&self, events: u64, seed: u64, users: u64) -> anyhow::Result<()> {
         let producer = self.producer(20)?;
-        for record in World::simulate(Some(events), seed)? {
+        for record in World::simulate_of(Some(events), seed, users)? {
             send(&producer, &record)?;
         }
         producer.flush(Duration::from_mins(1))?;

@@ -12,7 +12,7 @@ use stocktide_devstack::{Stack, StackOptions, kafka_version, postgres_version};
 use stocktide_runtime::config::{Flag, Sources};
 use stocktide_runtime::kafka::{self, DLQ, INVENTORY_UPDATES};
 use stocktide_runtime::{Config, ConfigError, Secret, shutdown};
-use stocktide_store::{catalogue, overview};
+use stocktide_store::{catalogue, facts, overview};
 use stocktide_verify::VerifyOptions;
 use tokio_util::sync::CancellationToken;
 
@@ -33,7 +33,7 @@ const TOP: i64 = 10;
 /// How many records of `inventory_updates` are shown.
 const UPDATES: u64 = 5;
 
-/// The tour: a private Kafka and PostgreSQL, a month of a real retailer's sales, the processor, the proof of its promises, and
+/// The tour: a private Kafka and PostgreSQL, a month of a real retailer's sales with payments, the processor, the proof of its promises, and
 /// a daily report.
 ///
 /// It needs nothing but Java and, the first time, Maven, and leaves nothing behind. The sales are those of December 2010 of the UCI
@@ -110,6 +110,12 @@ async fn tour(args: &DemoArgs, config: Config, stop: &CancellationToken) -> anyh
     let topics = overview::fates(&pool).await?;
     let total_sales = overview::total_sales(&pool).await?;
     let top_products = overview::top_sellers(&pool, TOP).await?;
+    let payments = overview::payments(&pool).await?;
+    let paid = overview::first_paid(&pool).await?;
+    let paid_order = match &paid {
+        Some(order_id) => facts::of_order(&pool, order_id).await?,
+        None => None,
+    };
     pool.close().await;
     let report = report::make(&source, &config, stack.state_dir(), &narrator, stop).await?;
     let stack = end(stack, args.keep, &narrator).await?;
@@ -125,6 +131,8 @@ async fn tour(args: &DemoArgs, config: Config, stop: &CancellationToken) -> anyh
         reasons: summary.rejected,
         total_sales,
         top_products,
+        payments,
+        paid_order,
         inventory_updates,
         dlq,
         verify,

@@ -43,7 +43,7 @@ pub async fn run(args: FactsArgs, config: &Config) -> anyhow::Result<ExitCode> {
 }
 
 /// A line for each column.
-fn in_words(fact: &Fact) -> String {
+pub fn in_words(fact: &Fact) -> String {
     let time = |at: chrono::DateTime<chrono::Utc>| at.to_rfc3339_opts(chrono::SecondsFormat::AutoSi, true);
     let text = |value: &Option<String>| value.clone().unwrap_or_else(|| "-".to_owned());
     let columns = [

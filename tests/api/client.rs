@@ -151,6 +151,19 @@ impl Served {
         self.ask(Method::POST, &format!("/events/{topic}"), &headers, body.into()).await
     }
 
+    /// Sends until Kafka has acknowledged it.
+    pub async fn until_sent(&self, topic: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let answer = self.send(topic, headers, body).await;
+            if answer.status != 503 {
+                return answer;
+            }
+            assert!(Instant::now() < deadline, "{}", answer.text());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
     /// Asks until the answer is as wanted.
     pub async fn until(&self, path: &str, wanted: impl Fn(&Answer) -> bool) -> Answer {
         let deadline = Instant::now() + PATIENCE;

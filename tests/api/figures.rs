@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 use uuid::Uuid;
 
 use crate::client::Served;
+use crate::command::{run, stocktide};
 use crate::support::World;
 
 fn order(id: &str, user: Option<&str>, at: &str, items: &Value) -> Value {
@@ -79,6 +80,7 @@ async fn every_figure_is_what_was_sent() {
     totals_and_fates(&api).await;
     reports_and_runs(&world, &api).await;
     pages_are_compressed_and_guarded(&api).await;
+    a_real_report(&world, &api).await;
     api.end().await;
 }
 
@@ -140,6 +142,15 @@ async fn rankings(world: &World, api: &Served) {
     // Only March, in London: ann's order and cancellation, net 6.95.
     let march = api.json("/stats/top/10?start=2025-03-01&end=2025-03-31").await;
     assert_eq!((ids(&march), &march["items"][0]["total_spend"]), (vec!["ann".to_owned()], &json!("6.95")));
+    let all = api.json("/stats/top/10?start=2025-02-01&end=2025-05-03&by=orders").await;
+    assert_eq!(ids(&all), ["ann", "bob"]);
+    // What only the days' lines know is what the rollup says, when the days are all there are.
+    assert_eq!(all["items"][0], api.json("/users/ann/stats").await);
+    let april = api.json("/stats/top/10?start=2025-04-02&end=2025-04-02").await;
+    assert_eq!(
+        (&april["items"][0]["order_count"], &april["items"][0]["total_spend"]),
+        (&json!(0), &json!("-2.00"))
+    );
     // Many more users, written as the processor writes them: the ranking is the same as without any index.
     world.execute("INSERT INTO user_stats AS s (user_id, orders, gross) SELECT 'u' || i, 1 + i % 97, (i * 7919) % 100003
         FROM generate_series(1, 40000) i").await;
@@ -209,8 +220,8 @@ async fn stock_and_movements(world: &World, api: &Served) {
 }
 
 async fn orders(world: &World, api: &Served) {
-    world.execute("INSERT INTO payments (payment_id, order_id, payment_method, card_last_four, payment_status, payment_datetime, amount, event_id)
-        VALUES ('p1', 'o4', 'card', '1111', 'captured', '2025-02-10T10:01:00Z', 10, gen_random_uuid())").await;
+    world.execute("INSERT INTO payments (payment_id, order_id, payment_method, card_last_four, payment_status, payment_datetime, amount, amount_mismatch, event_id)
+        VALUES ('p1', 'o4', 'card', '1111', 'captured', '2025-02-10T10:01:00Z', 9.5, true, gen_random_uuid())").await;
     let order = api.json("/orders/o4").await;
     assert_eq!(
         (&order["order_value"], &order["stated_value"], &order["value_mismatch"]),
@@ -219,7 +230,13 @@ async fn orders(world: &World, api: &Served) {
     assert_eq!((&order["user_id"], &order["shipping_address"]), (&json!("bob"), &json!("<b>1 High St</b>")));
     assert_eq!(
         (&order["payments"][0]["payment_id"], &order["payments"][0]["amount"]),
-        (&json!("p1"), &json!("10.00"))
+        (&json!("p1"), &json!("9.50"))
+    );
+    assert_eq!(order["payments"][0]["amount_mismatch"], true);
+    let totals = api.ask(Method::GET, "/metrics", &[("accept", "application/json")], Vec::new()).await.json();
+    assert_eq!(
+        (&totals["amount_mismatches"], &totals["value_mismatches"], &totals["payment_events"]),
+        (&json!(1), &json!(1), &json!(0))
     );
     let order = api.json("/orders/o3").await;
     let lines: Vec<(&str, i64)> = (order["lines"].as_array().unwrap().iter())
@@ -289,6 +306,48 @@ async fn reports_and_runs(world: &World, api: &Served) {
         (&json!("2025-03-05"), &json!(2.0), &json!(7))
     );
     assert!(api.all("/jobs/runs?job=verify", 2).await.is_empty());
+}
+
+/// What the job has made, revision by revision.
+async fn a_real_report(world: &World, api: &Served) {
+    let place = tempfile::TempDir::new().unwrap();
+    let trigger = || {
+        let mut job = stocktide(&["jobs", "trigger", "daily_report", "--date", "2025-03-01"]);
+        job.env("STOCKTIDE_DATABASE_URL", world.stack.database_url());
+        job.env("STOCKTIDE_KAFKA_BROKERS", world.stack.kafka_brokers());
+        job.env("STOCKTIDE_BUSINESS_TIMEZONE", "Europe/London");
+        job.env("STOCKTIDE_REPORTS_URL", format!("file://{}", place.path().display()));
+        run(&mut job).done()
+    };
+    trigger();
+    let first = api.json("/reports/2025-03-01").await;
+    // 6.95 of ann, 1.00 of a guest, 12.75 in the shop.
+    let total = &first["figures"]["sales"]["total"];
+    assert_eq!(
+        (&first["revision"], &total["gross"], &total["orders"]),
+        (&json!(1), &json!("20.70"), &json!(3))
+    );
+    assert_eq!(first["figures_sha256"].as_str().unwrap().len(), 64);
+
+    let late = order("o6", Some("cat"), "2025-03-01T11:00:00Z", &json!([item("bread", 1, "2.55")]));
+    world.send_json("online_orders", "o6", late).await;
+    world.process().await;
+    trigger();
+    let second = api.json("/reports/2025-03-01").await;
+    assert_eq!(
+        (&second["revision"], &second["figures"]["sales"]["total"]["gross"]),
+        (&json!(2), &json!("23.25"))
+    );
+    assert_eq!(api.json("/reports/2025-03-01?revision=1").await, first);
+    assert_eq!(api.json("/reports/2025-03-01?revision=2").await, second);
+    api.get("/reports/2025-03-01?revision=3").await.problem(404);
+    let listed = api.all("/reports", 1).await;
+    assert_eq!(listed.len(), 1);
+    assert_eq!(
+        (&listed[0]["report_date"], &listed[0]["revision"], &listed[0]["total_sales"]),
+        (&json!("2025-03-01"), &json!(2), &json!("23.25"))
+    );
+    assert_eq!(listed[0]["figures_sha256"], second["figures_sha256"]);
 }
 
 async fn pages_are_compressed_and_guarded(api: &Served) {

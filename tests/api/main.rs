@@ -9,6 +9,7 @@ mod intake;
 mod outages;
 mod refusals;
 mod stream;
+mod walk;
 
 #[path = "../command/mod.rs"]
 mod command;

@@ -1,5 +1,7 @@
 //! What is away, and comes back.
 
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
 use stocktide_devstack::{Stack, StackOptions};
 use stocktide_runtime::kafka::ensure_topics;
 use stocktide_store::migrate;
@@ -9,7 +11,8 @@ use crate::client::{Served, settings};
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_which_part_is_away_and_goes_on_once_it_is_back() {
     let mut stack = Stack::start(StackOptions::default()).await.unwrap();
-    let config = settings(&stack.database_url(), &stack.kafka_brokers(), &[]);
+    let timeout = [("STOCKTIDE_API_REQUEST_TIMEOUT", "3s")];
+    let config = settings(&stack.database_url(), &stack.kafka_brokers(), &timeout);
 
     // Before the schema and the topics.
     let api = Served::start(&config).await;
@@ -51,12 +54,31 @@ async fn it_says_which_part_is_away_and_goes_on_once_it_is_back() {
     api.json("/stats/global").await;
     api.until("/status", |answer| answer.json()["parts"]["database"]["ok"] == true).await;
 
+    // It stops in the middle of a request: what came in meanwhile is said not to be there for certain, and can be sent again.
+    let order = json!({"order_id": "o1", "order_timestamp": "2025-03-01T10:00:00Z", "items": [{"product_id": "a", "quantity": 1}]});
+    let body = json!([order, {"order_id": "bad"}]).to_string();
+    let key = [("idempotency-key", "o1")];
+    assert_eq!(api.send("online_orders", &key, body.clone()).await.status, 207);
+    let broker = stack.processes().last().and_then(|process| Pid::from_raw(process.pid)).unwrap();
+    kill_process(broker, Signal::STOP).unwrap();
+    let problem = api.send("online_orders", &key, body.clone()).await.problem(503);
+    assert_eq!(
+        (&problem["part"], &problem["type"]),
+        (&"kafka".into(), &"urn:stocktide:not-acknowledged".into())
+    );
+    let fates =
+        |at: usize| (problem["events"][at]["status"].clone(), problem["events"][at]["reason"].clone());
+    assert_eq!(fates(0), ("failed".into(), "not_acknowledged".into()));
+    assert_eq!(fates(1), ("rejected".into(), "schema_violation".into()));
+    let failed = problem["events"][0]["event_id"].clone();
     stack.kill_broker(1).await.unwrap();
     api.until("/health", |answer| answer.status == 503 && answer.problem(503)["part"] == "kafka").await;
     assert_eq!(api.send("online_orders", &[], "{}").await.problem(503)["part"], "kafka");
     api.json("/stats/global").await;
     stack.start_broker(1).await.unwrap();
     api.until("/health", |answer| answer.status == 200).await;
+    let again = api.until_sent("online_orders", &key, &body).await;
+    assert_eq!((again.status, &again.json()["events"][0]["event_id"]), (207, &failed));
     api.end().await;
     stack.stop().await.unwrap();
 }

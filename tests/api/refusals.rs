@@ -32,7 +32,7 @@ async fn bad_input_is_refused_by_name() {
     parameters(&api).await;
     hostile_texts(&api).await;
     routes_and_methods(&api).await;
-    slow_and_broken_clients(&api).await;
+    tokio::join!(slow_and_broken_clients(&api), clients_who_do_not_read(&api));
     // Nothing of this was a mistake in the program.
     assert!(!api.get("/metrics").await.text().contains("status=\"500\""));
     api.end().await;
@@ -50,6 +50,8 @@ async fn parameters(api: &Served) {
         ("/stats/top/10?start=2025-01-01", "end"),
         ("/stats/top/10?end=2025-01-01", "start"),
         ("/stats/top/10?start=2025-02-01&end=2025-01-01", "end"),
+        ("/stats/top/10?start=2025-01-01&end=2025-04-03", "end"),
+        ("/stats/top/10?start=1900-01-01&end=2999-12-31", "end"),
         ("/stats/top/10?start=2025-02-30&end=2025-03-01", "start"),
         ("/stats/monthly", "start"),
         ("/stats/monthly?start=2024-01", "end"),
@@ -196,6 +198,27 @@ fn hears(stream: &mut TcpStream, until: Duration) -> (String, bool) {
         }
     }
     (String::from_utf8_lossy(&heard).into_owned(), false)
+}
+
+/// They ask for far more than the kernel keeps for them, and take nothing of it: after a while they are sent away.
+async fn clients_who_do_not_read(api: &Served) {
+    let address = api.address;
+    let asked = "GET /openapi.json HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(2_000);
+    let greedy = move || {
+        let mut stream = TcpStream::connect(address).unwrap();
+        // The server stops reading, too, once nobody takes its answers.
+        stream.set_write_timeout(Some(Duration::from_secs(5))).unwrap();
+        let _ = stream.write_all(asked.as_bytes());
+        std::thread::sleep(Duration::from_secs(35));
+        let (heard, is_closed) = hears(&mut stream, Duration::from_secs(30));
+        (heard.matches("HTTP/1.1 200").count(), is_closed)
+    };
+    let greedy: Vec<_> = (0..20).map(|_| tokio::task::spawn_blocking(greedy.clone())).collect();
+    assert_eq!(api.get("/stats/global").await.status, 200);
+    for greedy in greedy {
+        let (answers, is_closed) = greedy.await.unwrap();
+        assert!(is_closed && (1..2_000).contains(&answers), "{answers} answers, closed: {is_closed}");
+    }
 }
 
 async fn slow_and_broken_clients(api: &Served) {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::command::{run, stocktide};
 use rustix::process::{Pid, Signal, kill_process};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 /// A directory for a demo's temporary ones. PostgreSQL's user, who is not root, must get through.
@@ -60,10 +60,15 @@ fn the_demo_proves_every_promise_and_leaves_nothing_behind() {
     assert_eq!((&report["ok"], &report["verify"]["ok"]), (&true.into(), &true.into()));
     assert!(report["seconds"].as_f64().unwrap() < 60.0, "{}", report["seconds"]);
 
-    let fates = ["applied", "duplicate", "rejected"].map(|fate| report["fates"][fate].as_i64().unwrap());
+    let fates =
+        ["applied", "duplicate", "rejected", "parked"].map(|fate| report["fates"][fate].as_i64().unwrap());
     assert!(fates.iter().all(|&records| records > 0), "{fates:?}");
     // Each sound event of the month is applied once, whatever was sent twice or broken beside it.
-    assert_eq!(fates[0], 2_068);
+    // 2,068 of them move stock; 1,400 are payments of online orders, one more pays too little.
+    assert_eq!((fates[0], fates[3]), (2_068 + 1_400 + 1, 2));
+    assert_eq!(report["payments"], json!({"joined": 1_401, "amount_mismatches": 1, "waiting": 2}));
+    let paid = &report["paid_order"];
+    assert_eq!((&paid["order_id"], &paid["payment_status"]), (&"536365".into(), &"captured".into()));
     let sent: i64 =
         report["sent"].as_object().unwrap().values().map(|tally| tally["sent"].as_i64().unwrap()).sum();
     assert_eq!(fates.iter().sum::<i64>(), sent);
@@ -128,6 +133,7 @@ fn a_kept_demo_of_a_file_can_be_looked_at_and_ended() {
     let demo = run(&mut demo(place.path(), &["--input", file.to_str().unwrap(), "--keep", "--json"])).done();
     let report = &demo.documents()[0];
     assert_eq!((&report["ok"], &report["total_sales"]), (&true.into(), &"22.70".into()));
+    assert_eq!(report["payments"], json!({"joined": 2, "amount_mismatches": 1, "waiting": 2}));
     let made = &report["report"];
     assert_eq!((&made["date"], &made["sales"]["gross"]), (&"2010-12-01".into(), &"22.70".into()));
     let directory = Path::new(made["directory"].as_str().unwrap());

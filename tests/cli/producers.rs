@@ -219,6 +219,78 @@ fn a_simulation_is_the_same_again_and_meets_the_fates_it_was_made_for() {
     assert_eq!(summary["duplicates"].as_u64(), Some(applied + duplicates));
 }
 
+/// A small catalogue.
+const SHOP: [&str; 6] = ["--catalogue", "synthetic", "--products", "50", "--locations", "2"];
+
+/// Five minutes: 150 orders under 80 ids, and payments of the orders 1 to 300.
+#[test]
+fn orders_and_payments_by_the_clock_meet_where_they_can_and_conflict_where_they_must() {
+    let shared = fresh();
+    let preset = ["produce", "--preset", "orders-and-payments", "--count", "450", "--seed", "7", "--json"];
+    let started = Instant::now();
+    let outcome = shared.run(&[&preset[..], &SHOP, &["--speed", "150"]].concat()).done();
+    assert!((1_990..20_000).contains(&started.elapsed().as_millis()), "{:?}", started.elapsed());
+    assert!(outcome.stderr.contains("seed 7, first event at "), "{outcome:?}");
+    let sent = counts([("online_orders", 150), ("payments", 300)]);
+    let mut told = per_topic(&outcome.documents(), "sent");
+    told.retain(|_, records| *records > 0);
+    assert_eq!(told, sent);
+
+    let summary = shared.process();
+    assert_eq!(summary["rejected"], serde_json::json!({"order_conflict": 70}));
+    assert_eq!((summary["applied"].as_u64(), summary["parked"].as_u64()), (Some(80 + 80), Some(220)));
+    assert_eq!(shared.number("SELECT count(*) FROM orders_payments_facts"), 80);
+    assert_eq!(shared.number("SELECT count(*) FROM orders_payments_facts WHERE payment_id IS NOT NULL"), 80);
+
+    // The same again is the same records, and by now everything that waits has waited for long enough.
+    let start = outcome.stderr.split("first event at ").nth(1).unwrap().trim();
+    let again = [&preset[..], &SHOP, &["--speed", "max", "--start", start]].concat();
+    shared.run(&again).done();
+    let summary = shared.process();
+    assert_eq!((summary["applied"].as_u64(), summary["duplicates"].as_u64()), (Some(0), Some(380)));
+    shared.runtime.block_on(shared.world.execute("UPDATE parked_payments SET expires_at = now()"));
+    assert_eq!(shared.process()["rejected"], serde_json::json!({"orphan_payment": 220}));
+    let mut letters: Vec<String> = (shared.world.read("dlq").iter())
+        .filter(|letter| letter.header("stocktide.reason").as_deref() == Some("orphan_payment"))
+        .map(|letter| letter.json()["payment_id"].to_string())
+        .collect();
+    letters.sort();
+    letters.dedup();
+    assert_eq!(letters.len(), 220);
+    shared.runtime.block_on(shared.world.verify());
+}
+
+#[test]
+fn payments_are_of_the_orders_that_the_same_seed_makes_and_some_are_not_as_they_should_be() {
+    let shared = fresh();
+    let of = ["--seed", "5", "--start", "2026-03-01T00:00:00Z", "--json"];
+    shared.run(&[&["produce", "online-orders", "--count", "400"][..], &SHOP, &of].concat()).done();
+    shared.process();
+    let paid = shared.run(&[&["produce", "payments", "--count", "500"][..], &SHOP, &of].concat()).done();
+    assert_eq!(per_topic(&paid.documents(), "sent")["payments"], 500);
+    let summary = shared.process();
+    let (applied, parked) = (summary["applied"].as_u64().unwrap(), summary["parked"].as_u64().unwrap());
+    // One in a hundred names an order that there never was.
+    assert!(applied + parked == 500 && (1..25).contains(&parked), "{summary}");
+    assert!(shared.number("SELECT count(*) FROM payments WHERE amount_mismatch") > 0);
+    assert!(
+        shared.number("SELECT count(*) FROM payment_events") > shared.number("SELECT count(*) FROM payments")
+    );
+
+    // Orders with their payments in one stream: other orders, for the seed is another.
+    let preset = ["produce", "--preset", "paid-orders", "--count", "600", "--seed", "6", "--json"];
+    let both = shared.run(&[&preset[..], &SHOP, &["--duplicates", "5", "--malformed", "5"]].concat()).done();
+    let sent = per_topic(&both.documents(), "sent");
+    assert!(sent["online_orders"] > 150 && sent["payments"] > 150, "{sent:?}");
+    let summary = shared.process();
+    let rejected: u64 = summary["rejected"].as_object().unwrap().values().map(|n| n.as_u64().unwrap()).sum();
+    let count = |name: &str| summary[name].as_u64().unwrap();
+    // What waited before may have been joined; nothing of it was.
+    assert_eq!(count("applied") + count("duplicates") + rejected + count("parked"), 600, "{summary}");
+    assert!(count("duplicates") > 0 && rejected > 0, "{summary}");
+    shared.runtime.block_on(shared.world.verify());
+}
+
 #[test]
 fn a_simulation_sells_what_the_database_holds() {
     let shared = shared();
@@ -373,6 +445,30 @@ fn wrong_usage_is_told_in_one_line() {
         (&["produce", "all", "--start", "2026-03-01T00:00:00Z"], "--count"),
         (&["produce", "all", "--ids", "v1"], "allowed: v7, v4"),
         (&["produce", "all", "--count", "10", "--start", "2999-01-01T00:00:00Z"], "after now"),
+        (&["produce"], "<SOURCE>"),
+        (&["produce", "payments", "--preset", "paid-orders"], "--preset"),
+        (&["produce", "--preset", "toys"], "orders-and-payments, paid-orders"),
+        (&["produce", "--preset", "paid-orders", "--speed", "5", "--count", "3"], "--speed goes with"),
+        (&["produce", "all", "--speed", "2", "--count", "3"], "--speed goes with"),
+        (&["produce", "--preset", "orders-and-payments", "--speed", "20"], "--speed above 1 needs --count"),
+        (
+            &["produce", "--preset", "orders-and-payments", "--speed", "0"],
+            "allowed: max, or a number above 0",
+        ),
+        (&["produce", "--preset", "orders-and-payments", "--speed=-1"], "allowed: max, or a number above 0"),
+        (&["produce", "--preset", "orders-and-payments", "--speed", "2", "--rate", "3"], "--rate"),
+        (
+            &[
+                "produce",
+                "--preset",
+                "orders-and-payments",
+                "--count",
+                "10",
+                "--start",
+                "2999-01-01T00:00:00Z",
+            ],
+            "after now",
+        ),
         (&["import", "online-retail", "x.csv", "--speed", "0"], "allowed: max, or a number above 0"),
         (&["import", "online-retail", "x.csv", "--from", "2011-13-01"], "--from"),
         (

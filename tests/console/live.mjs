@@ -97,11 +97,27 @@ export const liveSteps = [
     await eventually(async () => assert.equal(await page.locator("#reject-list details").count(), 2));
   }],
 
+  ["payments are joined, wait for their order, and are told where they do not add up", async ({ assert, ask, open, eventually }) => {
+    const page = await open();
+    const figures = () => page.locator("#payments dd").allTextContents();
+    await eventually(async () => assert.deepEqual(await figures(), ["0", "0", "0", "0"]));
+    const pay = (id, of, amount) => ask({ send: "payments", event: { payment_id: id, order_id: of, payment_method: "card", card_last_four: "4242",
+      payment_status: "captured", payment_datetime: new Date().toISOString(), amount } });
+    await pay("pay-1", "live-1", "3.00");
+    await pay("pay-2", "live-2", "3.00");
+    await pay("pay-3", "not-yet", "1.00");
+    await eventually(async () => assert.deepEqual(await figures(), ["2", "1", "1", "0"]));
+    assert.match(await page.locator("#topics tbody tr", { hasText: "payments" }).textContent(), /^payments2001/);
+    assert.equal(await page.locator("#fates div", { hasText: "Parked" }).locator("dd").textContent(), "1");
+    await send(ask, { ...order("not-yet", "item-44", 1), order_value: "7.00" });
+    await eventually(async () => assert.deepEqual(await figures(), ["3", "0", "1", "1"]));
+  }],
+
   ["sales, jobs and the newest report are there", async ({ assert, open, eventually }) => {
     const page = await open();
-    await eventually(async () => assert.match(await page.textContent("#totals"), /Online orders2.*Online revenue96\.00/));
+    await eventually(async () => assert.match(await page.textContent("#totals"), /Online orders3.*Online revenue97\.00/));
     assert.equal(await page.locator("#months tbody tr").count(), 12);
-    assert.match(await page.locator("#months tbody tr").first().textContent(), /296\.00$/);
+    assert.match(await page.locator("#months tbody tr").first().textContent(), /397\.00$/);
     assert.equal(await page.locator("#top-users tbody img, #top-users tbody b").count(), 0);
     await eventually(async () => assert.match(await page.textContent("#runs tbody"), /daily report.*succeeded/));
     await eventually(async () => assert.match(await page.textContent("#report"), /revision 1/));

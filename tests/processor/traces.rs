@@ -116,5 +116,5 @@ async fn a_collector_that_is_away_stops_nothing_and_is_told_of() {
         .env("STOCKTIDE_TRACES_ENDPOINT", format!("http://{nobody}"));
     let outcome = run(&mut command).done();
     assert_eq!(world.stock().await["apple@online"].0, 97);
-    assert!(outcome.stderr.contains("traces"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("telemetry data will be lost"), "{}", outcome.stderr);
 }

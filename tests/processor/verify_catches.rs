@@ -222,6 +222,9 @@ async fn spoilt_rows(world: &World) {
         &report,
         &[("stock_balances", "apple@shop: ledger says -31, inventory says 7")],
     );
+    let top = "DELETE FROM top_users WHERE user_id = '17'";
+    let report = spoilt(world, "top", top).await;
+    assert_caught("a user is not at the top", &report, &[("top_users", "user 17: user_stats says ")]);
     let day = "UPDATE fates_by_day SET rejected = rejected - 1
         WHERE ctid = (SELECT ctid FROM fates_by_day WHERE topic = 'online_orders' AND rejected > 0 LIMIT 1)";
     let report = spoilt(world, "day", day).await;

@@ -54,6 +54,13 @@ impl Running {
         }
     }
 
+    /// What one of its counters counts, over all labels.
+    pub fn counter(&self, name: &str) -> u64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name).unwrap();
+        family.get_metric().iter().map(|metric| metric.get_counter().get_value() as u64).sum()
+    }
+
     /// Waits until it says that it is not ready, and why.
     pub async fn fails_with(&self, why: &str) {
         let deadline = Instant::now() + PATIENCE;

@@ -3,7 +3,7 @@
 import { Failure, get } from "./api.js";
 import * as connection from "./connection.js";
 import { at, put } from "./dom.js";
-import { showFlow } from "./flow.js";
+import { showFlow, showPayments } from "./flow.js";
 import { jobs } from "./jobs.js";
 import { Panel } from "./panel.js";
 import { rereadProduct, setUpProduct, takeProductChanges } from "./product.js";
@@ -24,7 +24,11 @@ const JOBS_EVERY_MS = 10_000;
 /** Stock is read anew even if no change came: the catalogue may have changed. */
 const STOCK_EVERY_MS = 30_000;
 
-const counts = new Panel("counts", async (signal) => showCounts(await get("/metrics", {}, signal)));
+const counts = new Panel("counts", async (signal) => {
+  const totals = await get("/metrics", {}, signal);
+  showCounts(totals);
+  showPayments(totals);
+});
 let before = null;
 /** Set while and once names are known. */
 let isNamed = null;

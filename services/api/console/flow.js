@@ -9,6 +9,8 @@ import { serverNow } from "./api.js";
 const SLOTS = 60;
 /** A lag of a few records is nothing: it must not look like a mountain. */
 const QUIET_LAG = 50;
+/** Beyond it the API counts no further. */
+const MOST_COUNTED = 10_000;
 const FATES = [["applied", "Applied"], ["duplicates", "Duplicate"], ["rejected", "Rejected"], ["parked", "Parked"]];
 
 /** Shows a look. */
@@ -41,4 +43,12 @@ function topicRow(topic) {
     num(count(topic.rejected), { class: topic.rejected ? "warn" : "" }), num(count(topic.parked), { class: "wide" }),
     num(topic.lag === null ? "unknown" : count(topic.lag)),
     h("td", { class: "num mid" }, time(topic.last_processed_at, ago(topic.last_processed_at, serverNow()))));
+}
+
+/** Shows how payments stand, and what did not add up. */
+export function showPayments(totals) {
+  const upTo = (number) => (number > MOST_COUNTED ? `over ${count(MOST_COUNTED)}` : count(number));
+  const figures = [["Payments joined", count(totals.payment_events)], ["Waiting for their order", count(totals.parked)],
+    ["Of another amount", upTo(totals.amount_mismatches)], ["Order values corrected", upTo(totals.value_mismatches)]];
+  at("payments").replaceChildren(...figures.map(([name, value]) => h("div", {}, h("dt", { text: name }), h("dd", { text: value }))));
 }

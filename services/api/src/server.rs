@@ -35,6 +35,8 @@ use patient::Patient;
 const MORE_CONNECTIONS: usize = 256;
 /// How long a request's head may take to come, and a connection that is kept may rest.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take nothing while an answer waits for it.
+const WRITE_PATIENCE: Duration = Duration::from_secs(30);
 /// The longest head, in bytes.
 const HEAD_BYTES: usize = 64 * 1024;
 /// How long open requests may take to end at shutdown.
@@ -167,7 +169,7 @@ async fn accept(
             .timer(TokioTimer::new())
             .header_read_timeout(HEAD_TIMEOUT)
             .max_buf_size(HEAD_BYTES)
-            .serve_connection(TokioIo::new(Patient::new(stream)), service);
+            .serve_connection(TokioIo::new(Patient::new(stream, WRITE_PATIENCE)), service);
         let connection = graceful.watch(connection);
         tokio::spawn(async move {
             if let Err(error) = connection.await {

@@ -18,6 +18,7 @@
 mod batch;
 mod caught_up;
 mod clients;
+mod corrections;
 mod database;
 mod intake;
 pub mod metrics;

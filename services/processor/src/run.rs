@@ -22,6 +22,7 @@ use tracing::{Instrument as _, Span};
 use crate::batch::{BatchLimits, Received, Records};
 use crate::caught_up::CaughtUp;
 use crate::clients;
+use crate::corrections::Corrections;
 use crate::database::Database;
 use crate::intake::{self, Intake, IntakeHandle, Patience, Starts};
 use crate::metrics::Metrics;
@@ -113,6 +114,7 @@ struct Processor {
     /// What was last written down as published.
     noted: PublishedUpTo,
     summary: Summary,
+    corrections: Corrections,
     first_received: Option<Instant>,
 }
 
@@ -164,6 +166,7 @@ impl Processor {
             asked_to_settle,
             noted: PublishedUpTo::new(),
             summary: Summary::default(),
+            corrections: Corrections::default(),
             first_received: None,
         })
     }
@@ -374,6 +377,9 @@ impl Processor {
 
     fn count(&mut self, counts: &Counts) {
         self.metrics.count(counts);
+        if let Some(corrected) = &counts.corrected {
+            self.corrections.note(corrected, counts.value_mismatches);
+        }
         let (applied, duplicates) =
             (counts.applied.values().sum::<u64>(), counts.duplicates.values().sum::<u64>());
         self.summary.applied += applied;

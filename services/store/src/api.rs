@@ -31,7 +31,7 @@ pub use products::{
 pub use rejects::{ReasonCount, RejectFilter, RejectKey, RejectRow, SHOWN_BYTES, reasons, rejects};
 pub use reports::{ReportRow, reports};
 pub use stats::{
-    Days, GlobalStats, MonthStats, Rank, SourceStats, UserStats, global, monthly, top_users,
+    Days, GlobalStats, MonthStats, Rank, STATEMENTS, SourceStats, UserStats, global, monthly, top_users,
     top_users_of_days, user,
 };
 

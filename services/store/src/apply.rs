@@ -13,7 +13,7 @@ use chrono::{DateTime, Utc};
 use futures_util::future::{try_join, try_join_all};
 use rustc_hash::{FxHashMap, FxHashSet};
 use stocktide_domain::fold::{self, Fate, Known, Settled};
-use stocktide_domain::{Reason, Source};
+use stocktide_domain::{Money, Reason, Source};
 use uuid::Uuid;
 
 use crate::error::StoreError;
@@ -110,12 +110,27 @@ pub struct Counts {
     pub rejected: BTreeMap<(Source, Reason), u64>,
     /// Orders whose stated value was corrected.
     pub value_mismatches: u64,
+    /// The first of them.
+    pub corrected: Option<Box<Corrected>>,
     /// Payments that wait for their order.
     pub parked: u64,
     /// Applied payments whose amount is not their order's value.
     pub amount_mismatches: u64,
     /// Stock rows below zero, at zero or low after a change that brought them there.
     pub oversold: u64,
+}
+
+/// An order or a sale whose stated value was not the sum of its lines.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Corrected {
+    /// Its topic.
+    pub source: Source,
+    /// The order, or the store's sale.
+    pub order_id: String,
+    /// What the producer stated.
+    pub stated: Money,
+    /// Σ quantity × price: what holds.
+    pub value: Money,
 }
 
 impl Writer {
@@ -282,7 +297,16 @@ fn sorted_event_ids(decoded: &[fold::Record]) -> Vec<Uuid> {
 }
 
 fn count(batch: Batch<'_>, settled: &Settled<'_>, after: &[fold::After]) -> Counts {
+    let corrected = settled.headers.iter().find(|header| header.value_mismatch);
     let mut counts = Counts {
+        corrected: corrected.and_then(|header| {
+            Some(Box::new(Corrected {
+                source: header.source,
+                order_id: header.sale.order_id.clone(),
+                stated: header.sale.stated_value?,
+                value: header.order_value,
+            }))
+        }),
         value_mismatches: settled.value_mismatches,
         amount_mismatches: settled.amount_mismatches,
         ..Counts::default()

@@ -27,7 +27,7 @@ mod rows;
 pub mod timer;
 pub mod writer;
 
-pub use apply::{Applied, Batch, Counts, Headers, Partition, RawRecord, Span, Timings};
+pub use apply::{Applied, Batch, Corrected, Counts, Headers, Partition, RawRecord, Span, Timings};
 pub use error::StoreError;
 pub use numeric::Numeric;
 pub use outputs::{DeadLetter, Output, OutputBody};

@@ -76,3 +76,33 @@ pub async fn total_sales(pool: &PgPool) -> Result<String, sqlx::Error> {
     let sql = "SELECT to_char(coalesce(sum(gross), 0), 'FM999999999999999999990.00FM99') FROM sales_by_month";
     sqlx::query_scalar(sql).fetch_one(pool).await
 }
+
+/// How payments stand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, sqlx::FromRow)]
+pub struct Payments {
+    /// Payments that are joined to their order.
+    pub joined: i64,
+    /// Of these, those of another amount than the order's value.
+    pub amount_mismatches: i64,
+    /// Payment events that wait for their order.
+    pub waiting: i64,
+}
+
+/// How payments stand.
+///
+/// # Errors
+/// As [`top_sellers`].
+pub async fn payments(pool: &PgPool) -> Result<Payments, sqlx::Error> {
+    let sql = "SELECT count(*) AS joined, count(*) FILTER (WHERE amount_mismatch) AS amount_mismatches,
+               (SELECT count(*) FROM parked_payments) AS waiting FROM payments";
+    sqlx::query_as(sql).fetch_one(pool).await
+}
+
+/// The order whose payment was made first, if anything is paid.
+///
+/// # Errors
+/// As [`top_sellers`].
+pub async fn first_paid(pool: &PgPool) -> Result<Option<String>, sqlx::Error> {
+    let sql = "SELECT order_id FROM payments ORDER BY payment_datetime, payment_id LIMIT 1";
+    sqlx::query_scalar(sql).fetch_optional(pool).await
+}

@@ -11,7 +11,8 @@ use crate::amount;
 use crate::digest::Digest;
 use crate::facts::{
     Coordinates, Facts, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Payment, PaymentEvent,
-    PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus, User,
+    PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus, TopFloor, TopUser,
+    User,
 };
 use crate::names::Name;
 use crate::record::Fingerprint;
@@ -93,6 +94,7 @@ impl Snapshot {
         self.days(facts).await.context("fates_by_day")?;
         self.months(facts).await.context("sales_by_month")?;
         self.users(facts).await.context("user_stats")?;
+        self.top_users(facts).await.context("top_users")?;
         self.payments(facts).await?;
         self.parked(facts).await.context("parked_payments")?;
         facts.sort();
@@ -245,6 +247,20 @@ impl Snapshot {
             };
             let name = facts.names.intern(row.try_get(0)?);
             facts.users.insert(name, user);
+        }
+        Ok(())
+    }
+
+    async fn top_users(&mut self, facts: &mut Facts) -> Rows<()> {
+        let floor = "SELECT nullif(spend, '-Infinity')::text, orders FROM top_users_floor";
+        let row = sqlx::query(floor).fetch_one(&mut self.connection).await?;
+        let spend = row.try_get::<Option<&str>, _>(0)?.map(|_| money(&row, 0)).transpose()?;
+        facts.top_floor = TopFloor { spend, orders: row.try_get(1)? };
+        let mut rows =
+            sqlx::query("SELECT user_id, spend::text, orders FROM top_users").fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            let name = facts.names.intern(row.try_get(0)?);
+            facts.top_users.insert(name, TopUser { spend: money(&row, 1)?, orders: row.try_get(2)? });
         }
         Ok(())
     }

@@ -11,7 +11,8 @@ use uuid::Uuid;
 
 pub use rows::{
     Coordinates, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Partition, Payment,
-    PaymentEvent, PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus, User,
+    PaymentEvent, PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus,
+    TopFloor, TopUser, User,
 };
 
 use crate::names::{Name, Names};
@@ -47,6 +48,10 @@ pub struct Facts {
     pub months: FxHashMap<(NaiveDate, Slot), Month>,
     /// `user_stats`
     pub users: FxHashMap<Name, User>,
+    /// `top_users`
+    pub top_users: FxHashMap<Name, TopUser>,
+    /// `top_users_floor`
+    pub top_floor: TopFloor,
     /// `payment_events`, by coordinates.
     pub payment_events: Vec<PaymentEvent>,
     /// `payments`, by payment_id.
@@ -76,6 +81,8 @@ impl Facts {
             days: FxHashMap::default(),
             months: FxHashMap::default(),
             users: FxHashMap::default(),
+            top_users: FxHashMap::default(),
+            top_floor: TopFloor { spend: None, orders: 0 },
             payment_events: Vec::new(),
             payments: Vec::new(),
             parked: Vec::new(),

@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use crate::digest::Digest;
-use crate::facts::{Facts, OrderStatus, StockStatus};
+use crate::facts::{Facts, OrderStatus, StockStatus, TopFloor, TopUser};
 use crate::world::{PROCESSED_AT, World, event_id};
 
 /// Spoils a sound world, and asserts which checks fail and what they name; nothing else may fail.
@@ -38,6 +38,7 @@ fn a_sound_world_holds_and_everything_in_it_is_looked_at() {
             ("statuses", 7, 0),
             ("rollups_by_month", 3, 0),
             ("user_stats", 1, 0),
+            ("top_users", 1, 0),
             ("payments_match_events", 3, 0),
             ("payments_and_orders", 3, 0),
             ("payments_stand", 2, 0),
@@ -430,6 +431,50 @@ fn a_record_that_was_rejected_before_is_judged_by_its_last_rejection() {
     }
     let report = world.report();
     assert!(report.ok, "{report:?}");
+}
+
+#[test]
+fn a_user_who_is_wrongly_at_the_top_or_wrongly_not_is_named() {
+    let truth = "user u1: user_stats says 0.00 in 1 orders, top_users says";
+    spoilt(|world| world.facts.top_users.clear(), &[("top_users", &format!("{truth} nothing"))]);
+    spoilt(|world| world.top_user().spend = 10_000, &[("top_users", &format!("{truth} 1.00 in 1 orders"))]);
+    // At one floor only, or at none with what is true, and at one with what is not.
+    let floors = |spend, orders| TopFloor { spend: Some(spend), orders };
+    spoilt(
+        |world| {
+            world.facts.top_floor = floors(1, 1);
+            world.top_user().orders = 2;
+        },
+        &[("top_users", &format!("{truth} 0.00 in 2 orders"))],
+    );
+    spoilt(
+        |world| {
+            world.facts.top_floor = floors(1, 2);
+            world.top_user().spend = 1;
+        },
+        &[("top_users", &format!("{truth} 0.0001 in 1 orders"))],
+    );
+    spoilt(
+        |world| {
+            let nobody = world.facts.names.intern("nobody");
+            world.facts.top_users.insert(nobody, TopUser { spend: 50_000, orders: 2 });
+        },
+        &[("top_users", "user nobody: user_stats says nothing, top_users says 5.00 in 2 orders")],
+    );
+}
+
+#[test]
+fn who_stands_below_both_floors_may_be_left_over_or_not_be_there() {
+    for left_over in [Some(TopUser { spend: -7, orders: 0 }), None] {
+        let mut world = World::sound();
+        world.facts.top_floor = TopFloor { spend: Some(1), orders: 2 };
+        match left_over {
+            Some(row) => *world.top_user() = row,
+            None => world.facts.top_users.clear(),
+        }
+        let report = world.report();
+        assert!(report.ok, "{report:?}");
+    }
 }
 
 #[test]

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::digest::Digest;
 use crate::facts::{
     Coordinates, Facts, Header, Line, LineKind, LogRow, OrderStatus, Partition, Progress, Rejection, Source,
-    StockResult, StockRow, StockStatus,
+    StockResult, StockRow, StockStatus, TopUser,
 };
 use crate::names::Name;
 use crate::record::Record;
@@ -69,6 +69,11 @@ pub fn micros(at: &str) -> i64 {
 }
 
 impl World {
+    /// The only user's row in `top_users`.
+    pub fn top_user(&mut self) -> &mut TopUser {
+        self.facts.top_users.values_mut().next().unwrap()
+    }
+
     fn open_stock(&mut self, product: &str, location: &str, opening: i64) {
         let (product, location) = (self.facts.names.intern(product), self.facts.names.intern(location));
         self.facts.stock.push(StockRow { product, location, on_hand: opening, version: 0, opening });

@@ -7,12 +7,13 @@ use serde::Serialize;
 use serde_json::value::RawValue;
 use stocktide_domain::update::InventoryUpdate;
 use stocktide_producers::sink::Tally;
-use stocktide_store::overview::{Seller, TopicFates};
+use stocktide_store::facts::Fact;
+use stocktide_store::overview::{Payments, Seller, TopicFates};
 use stocktide_verify::Report;
 
 use crate::cli::table::table;
 use crate::cli::topics::render::{Record, escape};
-use crate::cli::{dev, verify};
+use crate::cli::{dev, facts, verify};
 
 use super::report::ReportMade;
 
@@ -44,6 +45,10 @@ pub struct Outcome {
     pub total_sales: String,
     /// By units sold.
     pub top_products: Vec<Seller>,
+    /// How payments stand.
+    pub payments: Payments,
+    /// The first of them with its order, as `stocktide facts` shows it; none where nothing is paid.
+    pub paid_order: Option<Fact>,
     /// The first.
     pub inventory_updates: Vec<Sample>,
     /// The first of each reason.
@@ -65,13 +70,20 @@ pub struct Fates {
     pub duplicate: i64,
     /// They went to `dlq`.
     pub rejected: i64,
+    /// Payments that wait for their order.
+    pub parked: i64,
 }
 
 impl Fates {
     /// The sums over all topics.
     pub fn of(topics: &[TopicFates]) -> Fates {
         let sum = |fate: fn(&TopicFates) -> i64| topics.iter().map(fate).sum();
-        Fates { applied: sum(|t| t.applied), duplicate: sum(|t| t.duplicates), rejected: sum(|t| t.rejected) }
+        Fates {
+            applied: sum(|t| t.applied),
+            duplicate: sum(|t| t.duplicates),
+            rejected: sum(|t| t.rejected),
+            parked: sum(|t| t.parked),
+        }
     }
 }
 
@@ -127,6 +139,7 @@ impl Outcome {
         let mut sections = vec![
             format!("\nStock of what sold most\n\n{}", self.stock()),
             format!("What became of the records of {}\n\n{}", escape(self.input.as_bytes()), self.fates()),
+            format!("Payments\n\n{}", self.payments()),
             format!("inventory_updates, the first\n\n{}", updates(&self.inventory_updates)),
         ];
         if !self.dlq.is_empty() {
@@ -157,16 +170,28 @@ impl Outcome {
         format!("{figures}\n\nTotal sales, gross: {} GBP", self.total_sales)
     }
 
+    fn payments(&self) -> String {
+        let Payments { joined, amount_mismatches, waiting } = self.payments;
+        let words = format!(
+            "{joined} joined to their orders, {amount_mismatches} of them of another amount than the order's; {waiting} wait \
+             for an order, and would go to dlq as orphan_payment when payments.wait is over"
+        );
+        let order = self.paid_order.as_ref().map(|order| format!("\n\n{}", facts::in_words(order)));
+        words + &order.unwrap_or_default()
+    }
+
     fn fates(&self) -> String {
-        let line = |topic: &str, counts: [i64; 3]| {
+        let line = |topic: &str, counts: [i64; 4]| {
             let sum = counts.iter().sum::<i64>().to_string();
             [vec![topic.to_owned(), sum], counts.map(|n| n.to_string()).to_vec()].concat()
         };
         let mut rows: Vec<Vec<String>> =
-            self.topics.iter().map(|t| line(&t.topic, [t.applied, t.duplicates, t.rejected])).collect();
-        let Fates { applied, duplicate, rejected } = self.fates;
-        rows.push(line("all", [applied, duplicate, rejected]));
-        let mut parts = vec![table(&["topic", "records", "applied", "duplicate", "rejected"], &rows)];
+            (self.topics.iter().map(|t| line(&t.topic, [t.applied, t.duplicates, t.rejected, t.parked])))
+                .collect();
+        let Fates { applied, duplicate, rejected, parked } = self.fates;
+        rows.push(line("all", [applied, duplicate, rejected, parked]));
+        let columns = ["topic", "records", "applied", "duplicate", "rejected", "waiting"];
+        let mut parts = vec![table(&columns, &rows)];
         for (topic, tally) in &self.sent {
             parts
                 .extend(tally.refused.iter().map(|(why, n)| format!("{topic}: {n} refused by Kafka: {why}")));

@@ -13,7 +13,7 @@ use stocktide_processor::{RunOptions, Summary};
 use stocktide_producers::feed::{Pace, feed};
 use stocktide_producers::sink::{Delivered, Sink};
 use stocktide_runtime::Config;
-use stocktide_runtime::kafka::INPUT_TOPICS;
+use stocktide_runtime::kafka::{INPUT_TOPICS, PAYMENTS};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -49,7 +49,7 @@ pub async fn replay(
     let sent = Arc::new(Sent::default());
     let feeding = start_feeding(Arc::clone(source), config.clone(), Arc::clone(&sent), ended.clone());
     let watching = async {
-        let delivered = watch(feeding, &sent, &registry, stack, narrator).await?;
+        let delivered = watch(feeding, &sent, &registry, source.waiting(), stack, narrator).await?;
         ended.cancel();
         Ok(delivered)
     };
@@ -81,7 +81,8 @@ fn start_feeding(
 ) -> JoinHandle<anyhow::Result<Delivered>> {
     // The producer's calls block.
     tokio::task::spawn_blocking(move || {
-        let sink = Sink::connect(&config, &INPUT_TOPICS)?;
+        let topics: Vec<&str> = INPUT_TOPICS.into_iter().chain([PAYMENTS]).collect();
+        let sink = Sink::connect(&config, &topics)?;
         feed(source.records(), Pace::Max, &sink, &ended, |record| {
             sent.records.fetch_add(1, Ordering::Relaxed);
             sent.latest.fetch_max(record.occurred_at.timestamp(), Ordering::Relaxed);
@@ -90,11 +91,12 @@ fn start_feeding(
     })
 }
 
-/// Tells how far it is until everything sent has met its fate.
+/// Tells how far it is until everything sent has met its fate, and no more than `waiting` payments wait for their order.
 async fn watch(
     mut feeding: JoinHandle<anyhow::Result<Delivered>>,
     sent: &Sent,
     registry: &Registry,
+    waiting: u64,
     stack: &mut Stack,
     narrator: &mut Narrator,
 ) -> anyhow::Result<Delivered> {
@@ -114,7 +116,9 @@ async fn watch(
             narrator.progress(|| sent.in_words(&processed));
         }
         match &delivered {
-            Some(delivered) if processed.fates() >= delivered.sent() => return Ok(delivered.clone()),
+            Some(delivered) if processed.fates() >= delivered.sent() && processed.waiting <= waiting => {
+                return Ok(delivered.clone());
+            }
             _ if moved.elapsed() > PATIENCE => {
                 bail!("nothing has moved for a minute: {}", sent.in_words(&processed))
             }
@@ -140,6 +144,8 @@ struct Processed {
     applied: u64,
     duplicates: u64,
     rejected: u64,
+    /// Payments, for their order.
+    waiting: u64,
     published: u64,
 }
 
@@ -152,6 +158,12 @@ impl Processed {
                 "stocktide_processor_records_duplicate_total" => &mut processed.duplicates,
                 "stocktide_processor_records_rejected_total" => &mut processed.rejected,
                 "stocktide_processor_records_published_total" => &mut processed.published,
+                "stocktide_processor_payments_parked" => {
+                    let waiting =
+                        family.get_metric().iter().map(|metric| metric.get_gauge().get_value() as u64);
+                    processed.waiting = waiting.sum();
+                    continue;
+                }
                 _ => continue,
             };
             *count = family.get_metric().iter().map(|metric| metric.get_counter().get_value() as u64).sum();
@@ -160,11 +172,12 @@ impl Processed {
     }
 
     fn fates(&self) -> u64 {
-        self.applied + self.duplicates + self.rejected
+        self.applied + self.duplicates + self.rejected + self.waiting
     }
 
     fn in_words(&self) -> String {
-        let [applied, duplicates, rejected] = [self.applied, self.duplicates, self.rejected].map(HumanCount);
-        format!("{applied} applied, {duplicates} duplicates, {rejected} rejected")
+        let counts = [self.applied, self.duplicates, self.rejected, self.waiting];
+        let [applied, duplicates, rejected, waiting] = counts.map(HumanCount);
+        format!("{applied} applied, {duplicates} duplicates, {rejected} rejected, {waiting} waiting")
     }
 }

@@ -7,10 +7,13 @@ use anyhow::Context;
 use chrono::NaiveDate;
 use indicatif::HumanCount;
 use liblzma::read::XzDecoder;
+use serde_json::Value;
 use stocktide_producers::Record;
 use stocktide_producers::online_retail::OnlineRetail;
+use stocktide_producers::online_retail::events::event_id;
 use stocktide_producers::online_retail::rows::Rows;
 use stocktide_producers::sim::faults::Faulty;
+use stocktide_runtime::kafka::PAYMENTS;
 
 /// The retailer's.
 pub const TIMEZONE: &str = "Europe/London";
@@ -23,6 +26,42 @@ const SEED: u64 = 2010;
 /// In millionths, of the records.
 const DUPLICATES_PPM: u32 = 20_000;
 const BROKEN_PPM: u32 = 30_000;
+
+/// A payment that is not as it should be, made from one that is.
+struct Stray {
+    payment_id: &'static str,
+    /// Of an order that there never was; none: of the same order.
+    order_id: Option<&'static str>,
+    amount: &'static str,
+}
+
+const STRAYS: [Stray; 3] = [
+    Stray { payment_id: "too-little", order_id: None, amount: "1.00" },
+    Stray { payment_id: "lost-1", order_id: Some("nobody-1"), amount: "12.50" },
+    Stray { payment_id: "lost-2", order_id: Some("nobody-2"), amount: "99.95" },
+];
+
+fn strays(payment: &Record) -> Vec<Record> {
+    let sound = payment.value.as_deref().and_then(|value| serde_json::from_slice::<Value>(value).ok());
+    let Some(sound) = sound else { return Vec::new() };
+    let stray = |stray: &Stray| {
+        let mut value = sound.clone();
+        value["event_id"] = event_id(PAYMENTS, stray.payment_id).to_string().into();
+        value["payment_id"] = stray.payment_id.into();
+        value["amount"] = stray.amount.into();
+        value["payment_method"] = "card".into();
+        value["card_last_four"] = "4242".into();
+        if let Some(order_id) = stray.order_id {
+            value["order_id"] = order_id.into();
+        }
+        Record {
+            key: stray.payment_id.to_owned(),
+            value: Some(value.to_string().into_bytes()),
+            ..payment.clone()
+        }
+    };
+    STRAYS.iter().map(stray).collect()
+}
 
 /// The data set, and what is made of it.
 #[derive(Debug)]
@@ -47,9 +86,21 @@ impl Source {
         Ok(Source { name: SLICE_NAME.to_owned(), data: OnlineRetail::of(rows, None, None)? })
     }
 
-    /// Its events in the order of time, with some sent twice and some broken ones between. The same each time.
+    /// Its events and payments in the order of time, with some sent twice and some broken ones between. The same each time.
     pub fn records(&self) -> impl Iterator<Item = Record> {
-        Faulty::new(self.data.events(false), SEED, DUPLICATES_PPM, BROKEN_PPM)
+        let mut is_first = true;
+        let with_strays = self.data.events(true).flat_map(move |record| {
+            let is_it = record.topic == PAYMENTS && std::mem::take(&mut is_first);
+            let strays = if is_it { strays(&record) } else { Vec::new() };
+            std::iter::once(record).chain(strays)
+        });
+        Faulty::new(with_strays, SEED, DUPLICATES_PPM, BROKEN_PPM)
+    }
+
+    /// How many payments will wait for their order in the end.
+    pub fn waiting(&self) -> u64 {
+        let is_paid = self.data.len(true) > self.data.len(false);
+        if is_paid { STRAYS.iter().filter(|stray| stray.order_id.is_some()).count() as u64 } else { 0 }
     }
 
     /// The day with the most rows, the last of them where there are several.
@@ -72,6 +123,9 @@ impl Source {
             "Opening stock and deliveries are simulated, by a reorder rule over the real sales: the data set has neither. A \
              stock below zero means that more was sold than the rule had delivered by then."
                 .to_owned(),
+            "Payments are simulated: one of each online order, of its value; one of too little, and two of orders that there \
+             never were."
+                .to_owned(),
             "The duplicates and the broken records are mixed in on purpose, the same ones each time.".to_owned(),
         ];
         let skipped = self.data.skipped();
@@ -92,7 +146,7 @@ mod tests {
     fn the_month_that_comes_with_the_program_is_whole() {
         let source = Source::open(None).unwrap();
         assert_eq!(source.data.rows.rows.len(), 42_481);
-        let sound = source.data.len(false) as usize;
+        let sound = source.data.len(true) as usize + STRAYS.len();
         let all = source.records().count();
         assert!(all > sound + sound / 25, "{all} of {sound}");
     }

@@ -14,6 +14,8 @@ use crate::state::App;
 
 /// The most months of a range.
 const MOST_MONTHS: i32 = 1_200;
+/// The most days of a ranking: they are read from the ledger.
+const MOST_DAYS: i64 = 92;
 
 /// What a user has ordered online; exact at this moment.
 #[utoipa::path(get, path = "/users/{id}/stats", tag = "statistics",
@@ -45,7 +47,7 @@ pub struct TopQuery {
     /// The first business day, as YYYY-MM-DD; with end. Neither: all time.
     #[param(value_type = Option<String>, format = Date, pattern = "^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$")]
     start: Option<Day>,
-    /// The last business day.
+    /// The last business day; at most 92 in all.
     #[param(value_type = Option<String>, format = Date, pattern = "^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$")]
     end: Option<Day>,
 }
@@ -60,7 +62,7 @@ pub struct Top {
     items: Vec<UserStats>,
 }
 
-/// The users who spent or ordered most. With start and end: by what happened on those days, read from the ledger.
+/// The users who spent or ordered most. With start and end, at most 92 days: by what happened on those, read from the ledger.
 #[utoipa::path(get, path = "/stats/top/{n}", tag = "statistics",
     params(("n" = u32, Path, description = "How many", minimum = 1, maximum = 1000), TopQuery),
     responses((status = 200, body = Top)))]
@@ -70,12 +72,12 @@ pub async fn top(State(app): State<App>, n: PathOf<N>, query: Query<TopQuery>) -
     let n = n.0.0;
     let items = match (start, end) {
         (None, None) => api::top_users(&app.pool, rank, n).await?,
-        (Some(first), Some(last)) if first <= last => {
+        (Some(first), Some(last)) if (1..=MOST_DAYS).contains(&((last.0 - first.0).num_days() + 1)) => {
             api::top_users_of_days(&app.pool, rank, Days { first: first.0, last: last.0 }, n).await?
         }
         (Some(first), Some(last)) => {
             let detail = format!(
-                "start is {} and end is {}; allowed: an end that is not before the start",
+                "start is {} and end is {}; allowed: an end that is not before the start, and at most {MOST_DAYS} days",
                 first.0, last.0
             );
             return Err(Problem::invalid_parameter(detail).about("end"));

@@ -8,6 +8,9 @@ use stocktide_domain::Reason;
 use super::dice::Dice;
 use crate::record::Record;
 
+/// How the lines begin, as the sources write them.
+const LINES: &[u8] = b"\"items\":[";
+
 /// A way to break a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Malformation {
@@ -60,8 +63,18 @@ impl Malformation {
         Malformation::CardNumber,
     ];
 
-    /// Those that fit a record without lines.
-    const WITHOUT_LINES: [Malformation; 9] = [
+    /// Those that fit whatever a record says.
+    const ANYWHERE: [Malformation; 6] = [
+        Malformation::Truncated,
+        Malformation::InvalidUtf8,
+        Malformation::Tombstone,
+        Malformation::Empty,
+        Malformation::DeepNesting,
+        Malformation::CardNumber,
+    ];
+
+    /// Those that fit a payment.
+    const OF_PAYMENTS: [Malformation; 9] = [
         Malformation::Truncated,
         Malformation::InvalidUtf8,
         Malformation::Tombstone,
@@ -73,9 +86,16 @@ impl Malformation {
         Malformation::CardNumber,
     ];
 
-    /// Those that fit the records of a topic.
-    pub fn fitting(topic: &str) -> &'static [Malformation] {
-        if topic == "payments" { &Malformation::WITHOUT_LINES } else { &Malformation::ALL }
+    /// Those that fit a sound record: an order that is shipped, delivered or cancelled has no lines to be wrong.
+    pub fn fitting(record: &Record) -> &'static [Malformation] {
+        let value = record.value.as_deref().unwrap_or_default();
+        if record.topic == "payments" {
+            &Malformation::OF_PAYMENTS
+        } else if value.windows(LINES.len()).any(|window| window == LINES) {
+            &Malformation::ALL
+        } else {
+            &Malformation::ANYWHERE
+        }
     }
 
     /// Why the processor rejects it.
@@ -97,7 +117,7 @@ impl Malformation {
         }
     }
 
-    /// Breaks a sound record with lines.
+    /// Breaks a sound record that it fits.
     pub fn apply(self, mut record: Record, dice: &mut Dice) -> Record {
         let bytes = record.value.take().unwrap_or_default();
         record.value = match self {
@@ -203,8 +223,8 @@ pub struct Faulty<I> {
 }
 
 impl<I: Iterator<Item = Record>> Faulty<I> {
-    /// Before each record of `records`, which must have lines or be payments, perhaps an earlier one again, or a broken copy of it (before,
-    /// because afterwards it would be a duplicate): so many in a million of each.
+    /// Before each record of `records` perhaps an earlier one again, or a broken copy of it (before, because afterwards it would
+    /// be a duplicate): so many in a million of each.
     pub fn new(records: I, seed: u64, duplicates_ppm: u32, malformed_ppm: u32) -> Faulty<I> {
         let dice = Dice::new([seed, u64::from(duplicates_ppm), u64::from(malformed_ppm), 0]);
         Faulty {
@@ -233,7 +253,7 @@ impl<I: Iterator<Item = Record>> Iterator for Faulty<I> {
         }
         let record = self.records.next()?;
         if self.dice.chance(self.malformed_ppm) {
-            let kind = self.dice.pick(Malformation::fitting(record.topic)).copied()?;
+            let kind = self.dice.pick(Malformation::fitting(&record)).copied()?;
             let broken = kind.apply(record.clone(), &mut self.dice);
             self.held_back = Some(record);
             return Some(broken);

@@ -76,6 +76,12 @@ pub struct Totals {
     pub rejected: i64,
     /// Payments that wait for their order.
     pub parked: i64,
+    /// Events of payments that were joined to their order.
+    pub payment_events: i64,
+    /// Payments of another amount than their order's value; 10,001: more than 10,000.
+    pub amount_mismatches: i64,
+    /// Orders and sales whose stated value was wrong; 10,001: more than 10,000.
+    pub value_mismatches: i64,
 }
 
 /// The totals of this moment.
@@ -87,6 +93,8 @@ pub async fn totals(pool: &PgPool) -> Result<Totals, ReadError> {
         "SELECT g.orders AS total_orders, ",
         amount!("g.revenue"),
         " AS total_revenue, g.units AS total_units,
+          (SELECT count(*) FROM (SELECT FROM payments WHERE amount_mismatch LIMIT 10001) m) AS amount_mismatches,
+          (SELECT count(*) FROM (SELECT FROM order_headers WHERE value_mismatch LIMIT 10001) m) AS value_mismatches,
           (SELECT coalesce(sum(orders), 0)::bigint FROM sales_by_month WHERE topic = 'store_sales') AS store_sales,
           (SELECT count(*) FROM products) AS products, s.*, f.*
          FROM global_stats g
@@ -96,7 +104,8 @@ pub async fn totals(pool: &PgPool) -> Result<Totals, ReadError> {
             FROM inventory JOIN products USING (product_id)) s
          CROSS JOIN (
             SELECT coalesce(sum(applied), 0)::bigint AS applied, coalesce(sum(duplicates), 0)::bigint AS duplicates,
-                   coalesce(sum(rejected), 0)::bigint AS rejected, coalesce(sum(parked), 0)::bigint AS parked
+                   coalesce(sum(rejected), 0)::bigint AS rejected, coalesce(sum(parked), 0)::bigint AS parked,
+                   coalesce(sum(applied) FILTER (WHERE topic = 'payments'), 0)::bigint AS payment_events
             FROM partition_progress) f"
     );
     Ok(sqlx::query_as(sql).fetch_one(pool).await?)

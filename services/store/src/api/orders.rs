@@ -48,6 +48,8 @@ pub struct Payment {
     pub payment_datetime: DateTime<Utc>,
     /// How much, where it says so.
     pub amount: Option<String>,
+    /// Whether that is another amount than the order's value.
+    pub amount_mismatch: bool,
     /// The event.
     pub event_id: Uuid,
 }
@@ -115,7 +117,7 @@ pub async fn order(pool: &PgPool, source: &str, order_id: &str) -> Result<Option
             SELECT coalesce(jsonb_agg(to_jsonb(p)), '[]') AS payments
             FROM (SELECT payment_id, payment_method, card_last_four, payment_status, payment_datetime, ",
         amount!("amount"),
-        " AS amount, event_id FROM payments
+        " AS amount, amount_mismatch, event_id FROM payments
                   WHERE h.source = 'online_orders' AND order_id = h.order_id
                   ORDER BY payment_datetime DESC, payment_id LIMIT 100) p
          ) p

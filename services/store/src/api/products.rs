@@ -156,11 +156,14 @@ pub async fn stock(
     filter: &StockFilter,
     page: &Page<StockKey>,
 ) -> Result<Vec<StockRow>, ReadError> {
+    // Said of the products, too, the place lets a page begin there and not at the first product; and what is looked for is
+    // found among them, who are fewer.
     let sql = concat!(
         stock_columns!(),
-        " WHERE (i.product_id, i.location_id) > (coalesce($1::text, ''), coalesce($2::text, '')) AND ($3::text IS NULL OR s.status = $3)
+        " WHERE (i.product_id, i.location_id) > (coalesce($1::text, ''), coalesce($2::text, ''))
+            AND p.product_id >= coalesce($1::text, '') AND ($3::text IS NULL OR s.status = $3)
             AND ($4::text IS NULL OR i.location_id = $4)
-            AND ($5::text IS NULL OR i.product_id ILIKE $5 OR p.name ILIKE $5)
+            AND ($5::text IS NULL OR p.product_id ILIKE $5 OR p.name ILIKE $5)
           ORDER BY i.product_id, i.location_id LIMIT $6"
     );
     let (product, location) = page.after.as_ref().map(|key| (&key.0, &key.1)).unzip();

@@ -172,15 +172,20 @@ pub async fn monthly(
     last: NaiveDate,
     source: Option<&str>,
 ) -> Result<Vec<MonthStats>, ReadError> {
-    let sql = concat!(
-        "SELECT to_char(s.month, 'YYYY-MM') AS month, ",
-        sums!(),
-        " FROM generate_series($1::timestamp, $2::timestamp, interval '1 month') AS s(month)
-         LEFT JOIN sales_by_month m ON m.month = s.month::date AND ($3::text IS NULL OR m.topic = $3)
-         GROUP BY s.month ORDER BY s.month"
-    );
-    Ok(sqlx::query_as(sql).bind(first).bind(last).bind(source).fetch_all(pool).await?)
+    Ok(sqlx::query_as(MONTHLY).bind(first).bind(last).bind(source).fetch_all(pool).await?)
 }
+
+const MONTHLY: &str = concat!(
+    "SELECT to_char(s.month, 'YYYY-MM') AS month, ",
+    sums!(),
+    " FROM generate_series($1::timestamp, $2::timestamp, interval '1 month') AS s(month)
+     LEFT JOIN sales_by_month m ON m.month = s.month::date AND ($3::text IS NULL OR m.topic = $3)
+     GROUP BY s.month ORDER BY s.month"
+);
+
+/// For who wants to see their plans: the ranking by spend, by orders (the number of users is $1), and the months (the first
+/// and the last one, and the source).
+pub const STATEMENTS: [&str; 3] = [TOP[0], TOP[1], MONTHLY];
 
 /// What users are ranked by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -259,25 +264,46 @@ pub async fn top_users_of_days(
     days: Days,
     n: i64,
 ) -> Result<Vec<UserStats>, ReadError> {
-    let sql = concat!(
-        "WITH i AS (SELECT timezone FROM installation), s AS (
-            SELECT user_id, count(DISTINCT order_id) FILTER (WHERE kind = 'sale') AS orders,
-                   count(DISTINCT order_id) FILTER (WHERE kind = 'cancellation') AS cancelled_orders,
-                   coalesce(sum(quantity) FILTER (WHERE kind = 'sale'), 0)::bigint AS units,
-                   coalesce(sum(quantity * unit_price) FILTER (WHERE kind = 'sale'), 0) AS gross,
-                   coalesce(-sum(quantity * unit_price) FILTER (WHERE kind = 'cancellation'), 0) AS cancelled_value,
-                   coalesce(-sum(quantity * unit_price) FILTER (WHERE kind = 'return'), 0) AS returned_value,
-                   min(\"timestamp\") FILTER (WHERE kind = 'sale') AS first_order_at,
-                   max(\"timestamp\") FILTER (WHERE kind = 'sale') AS last_order_at
-            FROM orders
-            WHERE source = 'online_orders' AND user_id IS NOT NULL
-              AND \"timestamp\" >= $2::timestamp AT TIME ZONE (SELECT timezone FROM i)
-              AND \"timestamp\" < ($3::date + 1)::timestamp AT TIME ZONE (SELECT timezone FROM i)
-            GROUP BY user_id
-         ) SELECT ",
-        user_columns!(),
-        " FROM s ORDER BY CASE WHEN $4 THEN gross - cancelled_value - returned_value ELSE orders END DESC, user_id LIMIT $1"
-    );
-    let query = sqlx::query_as(sql).bind(n).bind(days.first).bind(days.last).bind(rank == Rank::Spend);
-    Ok(query.fetch_all(pool).await?)
+    let sql = of_rank(rank, OF_DAYS);
+    Ok(sqlx::query_as(sql).bind(n).bind(days.first).bind(days.last).fetch_all(pool).await?)
 }
+
+/// Twice over the days: the first time for nothing but the rank, in one number each, the second time for those few who are told
+/// of. Orders are told apart by their first lines: counting distinct ones would sort all lines.
+macro_rules! of_days {
+    ($rank:literal) => {
+        concat!(
+            "WITH d AS MATERIALIZED (
+                SELECT $2::timestamp AT TIME ZONE timezone AS first, ($3::date + 1)::timestamp AT TIME ZONE timezone AS past
+                FROM installation
+             ), r AS (
+                SELECT user_id, ",
+            $rank,
+            " AS rank FROM orders
+                WHERE source = 'online_orders' AND user_id IS NOT NULL
+                  AND \"timestamp\" >= (SELECT first FROM d) AND \"timestamp\" < (SELECT past FROM d)
+                GROUP BY user_id ORDER BY rank DESC, user_id LIMIT $1
+             ), s AS (
+                SELECT user_id, min(rank) AS rank, count(*) FILTER (WHERE kind = 'sale' AND line_no = 1) AS orders,
+                       count(DISTINCT order_id) FILTER (WHERE kind = 'cancellation') AS cancelled_orders,
+                       coalesce(sum(quantity) FILTER (WHERE kind = 'sale'), 0)::bigint AS units,
+                       coalesce(sum(quantity * unit_price) FILTER (WHERE kind = 'sale'), 0) AS gross,
+                       coalesce(-sum(quantity * unit_price) FILTER (WHERE kind = 'cancellation'), 0) AS cancelled_value,
+                       coalesce(-sum(quantity * unit_price) FILTER (WHERE kind = 'return'), 0) AS returned_value,
+                       min(\"timestamp\") FILTER (WHERE kind = 'sale') AS first_order_at,
+                       max(\"timestamp\") FILTER (WHERE kind = 'sale') AS last_order_at
+                FROM r JOIN orders USING (user_id)
+                WHERE source = 'online_orders'
+                  AND \"timestamp\" >= (SELECT first FROM d) AND \"timestamp\" < (SELECT past FROM d)
+                GROUP BY user_id
+             ) SELECT ",
+            user_columns!(),
+            " FROM s ORDER BY rank DESC, user_id"
+        )
+    };
+}
+
+const OF_DAYS: [&str; 2] = [
+    of_days!("sum(quantity * unit_price)"),
+    of_days!("count(*) FILTER (WHERE kind = 'sale' AND line_no = 1)"),
+];

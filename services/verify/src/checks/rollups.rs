@@ -7,7 +7,7 @@ use chrono::{DateTime, Datelike, NaiveDate};
 use rustc_hash::FxHashMap;
 
 use crate::amount;
-use crate::facts::{Facts, Line, LineKind, Month, Slot, Source, User};
+use crate::facts::{Facts, Line, LineKind, Month, Slot, Source, TopUser, User};
 use crate::names::Name;
 use crate::report::Check;
 
@@ -17,7 +17,7 @@ pub fn check(facts: &Facts) -> Vec<Check> {
     for lines in facts.lines.chunk_by(|a, b| (a.at, a.event) == (b.at, b.event)) {
         sums.event(lines);
     }
-    vec![months(facts, &sums.months), users(facts, &sums.users)]
+    vec![months(facts, &sums.months), users(facts, &sums.users), top_users(facts)]
 }
 
 struct Sums<'f> {
@@ -113,6 +113,36 @@ fn users(facts: &Facts, sums: &FxHashMap<Name, User>) -> Check {
         let sum = sums.get(&key).copied().unwrap_or_default();
         check.expect(row == sum, || {
             format!("user {}: {}", facts.names.text(key), differences(&user_fields(&sum), &user_fields(&row)))
+        });
+    }
+    check
+}
+
+/// Against `user_stats`, which is held against the ledger on its own account.
+fn top_users(facts: &Facts) -> Check {
+    let mut check = Check::new(
+        "top_users",
+        "whoever reaches a floor stands in top_users, and who stands there at a floor is told as in user_stats",
+    );
+    let truly = facts.users.iter().map(|(&name, user)| {
+        let spend = user.gross - user.cancelled_value - user.returned_value;
+        (name, TopUser { spend, orders: user.orders })
+    });
+    let truly: FxHashMap<Name, TopUser> = truly.collect();
+    let keys: BTreeSet<Name> = truly.keys().chain(facts.top_users.keys()).copied().collect();
+    for key in keys {
+        let (truth, told) = (truly.get(&key).copied(), facts.top_users.get(&key).copied());
+        // What stands there below both floors is left over, and nobody reads it.
+        let is_at_top = |user: Option<TopUser>| user.is_some_and(|user| facts.top_floor.is_reached(user));
+        check.expect(truth == told || !(is_at_top(truth) || is_at_top(told)), || {
+            let words = |user: Option<TopUser>| {
+                user.map_or_else(
+                    || "nothing".to_owned(),
+                    |TopUser { spend, orders }| format!("{} in {orders} orders", amount::shown(spend)),
+                )
+            };
+            let user = facts.names.text(key);
+            format!("user {user}: user_stats says {}, top_users says {}", words(truth), words(told))
         });
     }
     check

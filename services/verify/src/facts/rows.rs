@@ -379,6 +379,31 @@ pub struct User {
     pub last_order_at: Option<i64>,
 }
 
+/// A row of `top_users`; the amount in ten-thousandths.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopUser {
+    /// Value bought, less what was cancelled or came back.
+    pub spend: i128,
+    /// Orders placed.
+    pub orders: i64,
+}
+
+/// Who stands in `top_users` for certain: whoever reaches one of the two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct TopFloor {
+    /// In ten-thousandths; none: everybody reaches it.
+    pub spend: Option<i128>,
+    /// Orders placed.
+    pub orders: i64,
+}
+
+impl TopFloor {
+    /// Whether somebody with so much reaches it.
+    pub fn is_reached(self, TopUser { spend, orders }: TopUser) -> bool {
+        self.spend.is_none_or(|floor| spend >= floor) || orders >= self.orders
+    }
+}
+
 /// A row of `payment_events`, or of `payments` with the coordinates of nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Payment {

@@ -6,7 +6,7 @@ use chrono::NaiveDate;
 use serde_json::json;
 
 use super::{About, World, event_id, micros};
-use crate::facts::{Facts, LineKind, Month, OrderStatus, Progress, User};
+use crate::facts::{Facts, LineKind, Month, OrderStatus, Progress, TopUser, User};
 
 impl World {
     /// Everything as it should be; two orders, a store's sale, a return, a cancellation, two restocks, a duplicate, two
@@ -145,6 +145,7 @@ impl World {
             ..User::default()
         };
         self.facts.users.insert(user, row);
+        self.facts.top_users.insert(user, TopUser { spend: 0, orders: 1 });
     }
 
     fn store_and_restocks(&mut self) {
@@ -216,5 +217,6 @@ impl World {
         };
         let name = self.facts.names.intern("u1");
         self.facts.users.insert(name, user);
+        self.facts.top_users.insert(name, TopUser { spend: 0, orders: 1 });
     }
 }
