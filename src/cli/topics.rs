@@ -63,16 +63,15 @@ pub async fn run(args: TopicsArgs, config: &Config) -> anyhow::Result<ExitCode> 
 
 /// A consumer that commits nothing and joins no group; the name only tells whose committed offsets it asks for.
 fn consumer(client: &ClientConfig, group: &str, isolation: &str) -> anyhow::Result<BaseConsumer<LogContext>> {
-    let consumer = client
-        .clone()
+    let mut client = client.clone();
+    client
         .set("group.id", group)
         .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .set("check.crcs", "true")
-        .create_with_context(LogContext)?;
-    Ok(consumer)
+        .set("check.crcs", "true");
+    kafka::consumer(&client, LogContext)
 }
 
 /// The topics that are not Kafka's own, sorted, each with its partitions.

@@ -25,6 +25,7 @@ pub mod reports;
 pub mod retention;
 mod rows;
 pub mod timer;
+mod tls;
 pub mod writer;
 
 pub use apply::{Applied, Batch, Counts, Headers, Partition, RawRecord, Span, Timings};
