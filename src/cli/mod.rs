@@ -16,6 +16,7 @@ mod catalog;
 mod config;
 mod demo;
 mod dev;
+pub mod door;
 mod facts;
 mod health;
 mod import;
@@ -24,6 +25,7 @@ mod migrate;
 mod processor;
 mod produce;
 mod report;
+mod roles;
 mod send;
 mod table;
 mod topics;
@@ -75,6 +77,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Dev(dev::DevArgs),
     Migrate(migrate::MigrateArgs),
+    Roles(roles::RolesArgs),
     Catalog(catalog::CatalogArgs),
     Produce(produce::ProduceArgs),
     Import(import::ImportArgs),
@@ -130,10 +133,12 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         _ => Config::load(&global.sources(None))?,
     };
     telemetry::init(&config)?;
+    command.knock(&config).await?;
     match command {
         Command::Demo(args) => demo::run(args, config).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Migrate(args) => migrate::run(args, &config).await,
+        Command::Roles(args) => roles::run(args, &config).await,
         Command::Catalog(args) => catalog::run(args, &config).await,
         Command::Produce(args) => produce::run(args, &config).await,
         Command::Import(args) => import::run(args, &config).await,
@@ -148,6 +153,25 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(args, &config).await,
         Command::Health(args) => health::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,
+    }
+}
+
+impl Command {
+    /// Asks those whom the command cannot do without, whether they let us in. The API and the jobs do without Kafka.
+    async fn knock(&self, config: &Config) -> anyhow::Result<()> {
+        match self {
+            Command::Migrate(_)
+            | Command::Produce(_)
+            | Command::Import(_)
+            | Command::Send(_)
+            | Command::Verify(_) => door::kafka(config).await,
+            Command::Topics(args) if args.connects() => door::kafka(config).await,
+            Command::Processor(_) | Command::Up(_) => {
+                door::kafka(config).await?;
+                door::database(config).await
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -196,7 +220,8 @@ fn complain(message: &str) {
 /// The chain of causes with colons between; a cause that the text above it has told already is not told again.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    for cause in error.chain() {
+        let cause = door::in_words(cause).unwrap_or_else(|| cause.to_string());
         if line.is_empty() {
             line = cause;
         } else if !line.contains(&cause) {

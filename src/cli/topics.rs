@@ -10,6 +10,7 @@ use rdkafka::metadata::Metadata;
 use stocktide_runtime::Config;
 use stocktide_runtime::kafka::{self, LogContext};
 
+mod acls;
 mod list;
 pub mod render;
 pub mod tail;
@@ -44,6 +45,19 @@ enum TopicsCommand {
   stocktide topics tail online_orders --from end --follow
   stocktide topics tail dlq --json | jq -r .value")]
     Tail(tail::TailArgs),
+    /// Print what each service has to be allowed where the brokers ask for ACLs, as commands of Kafka's own tool. It connects to
+    /// nobody.
+    #[command(after_help = "Examples:
+  export BROKERS=kafka:9092; stocktide topics acls | sh -x
+  stocktide topics acls --service api --principal api=User:CN=api --json")]
+    Acls(acls::AclsArgs),
+}
+
+impl TopicsArgs {
+    /// Whether Kafka is needed.
+    pub fn connects(&self) -> bool {
+        !matches!(self.command, TopicsCommand::Acls(_))
+    }
 }
 
 /// Runs it.
@@ -51,12 +65,16 @@ enum TopicsCommand {
 /// # Errors
 /// When Kafka is away, or the topic is not there.
 pub async fn run(args: TopicsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    if let TopicsCommand::Acls(args) = &args.command {
+        return acls::acls(args, config).map(|()| ExitCode::SUCCESS);
+    }
     let brokers = config.kafka_brokers()?;
     let client = kafka::client_config(config);
     // librdkafka's calls block.
     let work = tokio::task::spawn_blocking(move || match args.command {
         TopicsCommand::List { json } => list::list(&client, json),
         TopicsCommand::Tail(args) => tail::tail(&client, &args),
+        TopicsCommand::Acls(_) => Ok(()),
     });
     work.await?.with_context(|| format!("Kafka at {brokers}")).map(|()| ExitCode::SUCCESS)
 }

@@ -145,6 +145,12 @@ async fn ask_postgres_for_tls(stream: &mut TcpStream) -> Result<(), String> {
     }
 }
 
+/// The same of whatever error has rustls's in it; none: it is about something else.
+pub fn explained(cause: &(dyn std::error::Error + 'static), host: &str, trusted: &str) -> Option<String> {
+    let wrapped = || cause.downcast_ref::<std::io::Error>()?.get_ref()?.downcast_ref::<Error>();
+    cause.downcast_ref::<Error>().or_else(wrapped).map(|error| in_words(error, host, trusted))
+}
+
 /// What is wrong with a certificate, in words; `host` is who was asked for, `trusted` whose word counts.
 pub fn in_words(error: &Error, host: &str, trusted: &str) -> String {
     let Error::InvalidCertificate(error) = error else {

@@ -23,6 +23,7 @@ pub mod reject_sample;
 pub mod report;
 pub mod reports;
 pub mod retention;
+pub mod roles;
 mod rows;
 pub mod timer;
 mod tls;

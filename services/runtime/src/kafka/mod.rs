@@ -13,6 +13,7 @@ use crate::{Config, tls};
 
 mod headers;
 mod reach;
+pub mod rights;
 mod token;
 mod topics;
 
