@@ -143,12 +143,6 @@ impl Stack {
         Ok(url(postgres.port(), name))
     }
 
-    /// Runs one of Kafka's own command line tools, such as `org.apache.kafka.tools.AclCommand`, and answers what it says.
-    pub async fn kafka_tool(&self, main: &str, args: &[&str]) -> Result<String> {
-        let node = self.nodes.first();
-        node.ok_or_else(|| DevstackError::NoSuchPart { part: "Kafka".to_owned() })?.tool(main, args).await
-    }
-
     /// SIGKILL to every process of the PostgreSQL server, as a power cut would have it. Returns when all are gone.
     pub async fn kill_postgres(&mut self) -> Result<()> {
         self.postgres.as_mut().ok_or_else(no_postgres)?.kill().await?;

@@ -10,6 +10,8 @@ use rdkafka::metadata::Metadata;
 use stocktide_runtime::Config;
 use stocktide_runtime::kafka::{self, LogContext};
 
+use super::Usage;
+
 mod acls;
 mod list;
 pub mod render;
@@ -45,10 +47,11 @@ enum TopicsCommand {
   stocktide topics tail online_orders --from end --follow
   stocktide topics tail dlq --json | jq -r .value")]
     Tail(tail::TailArgs),
-    /// Print what each service has to be allowed where the brokers ask for ACLs, as commands of Kafka's own tool. It connects to
-    /// nobody.
+    /// Print what each service has to be allowed where the brokers ask for ACLs, as commands of Kafka's own tool; or give it
+    /// them.
     #[command(after_help = "Examples:
   export BROKERS=kafka:9092; stocktide topics acls | sh -x
+  stocktide topics acls --apply
   stocktide topics acls --service api --principal api=User:CN=api --json")]
     Acls(acls::AclsArgs),
 }
@@ -56,7 +59,7 @@ enum TopicsCommand {
 impl TopicsArgs {
     /// Whether Kafka is needed.
     pub fn connects(&self) -> bool {
-        !matches!(self.command, TopicsCommand::Acls(_))
+        !matches!(&self.command, TopicsCommand::Acls(args) if !args.applies())
     }
 }
 
@@ -65,8 +68,13 @@ impl TopicsArgs {
 /// # Errors
 /// When Kafka is away, or the topic is not there.
 pub async fn run(args: TopicsArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    if let TopicsCommand::Acls(args) = &args.command {
-        return acls::acls(args, config).map(|()| ExitCode::SUCCESS);
+    if let TopicsCommand::Acls(args) = args.command {
+        let (config, shown) = (config.clone(), config.kafka.brokers.clone().unwrap_or_default());
+        let work = tokio::task::spawn_blocking(move || acls::acls(&args, &config));
+        let at = |error: anyhow::Error| {
+            if error.is::<Usage>() { error } else { error.context(format!("Kafka at {shown}")) }
+        };
+        return work.await?.map_err(at).map(|()| ExitCode::SUCCESS);
     }
     let brokers = config.kafka_brokers()?;
     let client = kafka::client_config(config);

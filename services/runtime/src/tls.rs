@@ -21,6 +21,7 @@ use tokio_rustls::rustls::{
     CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
 };
 
+pub mod expiry;
 mod validity;
 
 pub use validity::expires_at;

@@ -1,6 +1,7 @@
 //! `stocktide topics acls`: what each service has to be allowed by the brokers.
 
 use stocktide_runtime::Config;
+use stocktide_runtime::kafka::acls::give;
 use stocktide_runtime::kafka::rights::{Rights, Service, rights};
 
 use crate::cli::{Usage, say};
@@ -14,19 +15,31 @@ pub struct AclsArgs {
     /// Only what this service needs.
     #[arg(long, value_name = "SERVICE", value_parser = ["processor", "jobs", "api", "producer", "owner"])]
     service: Option<String>,
+    /// Give the rights, instead of printing them, as the user of the configuration, who must be allowed to (Alter on the cluster).
+    /// What is given already stays.
+    #[arg(long)]
+    apply: bool,
     /// One JSON object a line.
     #[arg(long)]
     json: bool,
 }
 
-/// Prints it; connects to nobody.
+impl AclsArgs {
+    /// Whether Kafka is needed.
+    pub fn applies(&self) -> bool {
+        self.apply
+    }
+}
+
+/// Prints it, or gives it; it blocks.
 ///
 /// # Errors
-/// When a principal is for no service.
+/// When a principal is for no service, or the brokers do not give it.
 pub fn acls(args: &AclsArgs, config: &Config) -> anyhow::Result<()> {
     let named: Vec<(&str, &str)> =
         args.principal.iter().map(|given| parse(given)).collect::<Result<_, Usage>>()?;
     let wanted = |service: &Service| args.service.as_deref().is_none_or(|name| name == service.name());
+    let mut wanted_rights = Vec::new();
     for service in Service::ALL.into_iter().filter(wanted) {
         let given = named.iter().rev().find(|(name, _)| *name == service.name());
         let principal = given.map_or_else(
@@ -34,7 +47,9 @@ pub fn acls(args: &AclsArgs, config: &Config) -> anyhow::Result<()> {
             |(_, principal)| (*principal).to_owned(),
         );
         for rights in rights(service, config) {
-            if args.json {
+            if args.apply {
+                wanted_rights.push((principal.clone(), rights));
+            } else if args.json {
                 let mut line = serde_json::to_value(&rights)?;
                 line["principal"] = principal.clone().into();
                 say(line)?;
@@ -42,6 +57,14 @@ pub fn acls(args: &AclsArgs, config: &Config) -> anyhow::Result<()> {
                 say(command(&rights, &principal))?;
             }
         }
+    }
+    if args.apply {
+        let count = give(config, &wanted_rights)?;
+        say(if args.json {
+            serde_json::json!({ "acls": count }).to_string()
+        } else {
+            format!("{count} ACLs are given")
+        })?;
     }
     Ok(())
 }

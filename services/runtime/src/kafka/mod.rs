@@ -11,6 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
 use crate::{Config, tls};
 
+pub mod acls;
 mod headers;
 mod reach;
 pub mod rights;
