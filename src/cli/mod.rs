@@ -6,10 +6,11 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use rdkafka::error::KafkaError;
 use sqlx::{Connection, PgPool};
 use stocktide_runtime::config::{Flag, Sources};
 use stocktide_runtime::secret::mask_url;
-use stocktide_runtime::{Config, ConfigError, telemetry};
+use stocktide_runtime::{Config, ConfigError, kafka, telemetry};
 
 mod api;
 mod catalog;
@@ -220,13 +221,19 @@ fn complain(message: &str) {
 /// The chain of causes with colons between; a cause that the text above it has told already is not told again.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain() {
-        let cause = door::in_words(cause).unwrap_or_else(|| cause.to_string());
+    let certificate = error.chain().find_map(door::in_words);
+    // A client's own words of a certificate are said better here.
+    let told = error.chain().take_while(|cause| certificate.is_none() || !cause.is::<sqlx::Error>());
+    for cause in told.map(ToString::to_string).chain(certificate.clone()) {
         if line.is_empty() {
             line = cause;
         } else if !line.contains(&cause) {
             line = format!("{line}: {cause}");
         }
+    }
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<KafkaError>()?.rdkafka_error_code());
+    if let Some(right) = code.and_then(kafka::missing_right).filter(|_| !line.contains("we lack")) {
+        line = format!("{line}: we lack {right} (stocktide topics acls)");
     }
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

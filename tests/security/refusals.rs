@@ -5,6 +5,9 @@ use std::process::Command;
 use crate::command::{Outcome, run, stocktide};
 use crate::world::{MARK, World, password};
 
+const EVENT: &str = r#"{"event_id": "01941f29-7c00-7aaa-8aaa-000000000001", "order_id": "o-1",
+    "order_timestamp": "2026-11-01T10:00:00Z", "items": [{"product_id": "kit-001", "quantity": 1, "price_per_unit": "1.00"}]}"#;
+
 /// The one line, without a secret in it.
 fn line(command: &mut Command) -> String {
     let outcome: Outcome = run(command);
@@ -23,12 +26,10 @@ fn holds(line: &str, parts: &[&str]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn whatever_keeps_us_out_is_named_in_one_line() {
     let world = World::start(2060).await;
+    let event = world.file("event.json");
+    std::fs::write(&event, EVENT).unwrap();
     // Brokers ------------------------------------------------------------------------------------------------------------
-    let send = |user: &str| {
-        let mut command = world.command(user, &["send", "online_orders", "-"]);
-        command.stdin(std::process::Stdio::null());
-        command
-    };
+    let send = |user: &str| world.command(user, &["send", "online_orders", event.to_str().unwrap()]);
     let port = world.stack.secure_brokers().replace("localhost:", "");
     let wrong_ca = line(send("producer").env("STOCKTIDE_KAFKA_CA_FILE", world.file("other-ca.pem")));
     holds(&wrong_ca, &["Kafka at localhost:", "is signed by nobody in", "other-ca.pem"]);
@@ -95,7 +96,7 @@ async fn whatever_keeps_us_out_is_named_in_one_line() {
     holds(&migrate, &["cannot create topic online_orders", "authorization failed"]);
     world.make_topics().await;
     let send = line(&mut send("producer"));
-    holds(&send, &["topic online_orders"]);
+    holds(&send, &["topic online_orders does not exist", "or we lack a right on it"]);
     let processor = line(&mut world.command("processor", &["processor"]));
     holds(&processor, &["we lack", "online_orders"]);
 }

@@ -13,7 +13,7 @@ const FORBIDDEN: [(&str, &str); 14] = [
     ("CREATE SCHEMA", "CREATE SCHEMA mine"),
     ("CREATE FUNCTION", "CREATE FUNCTION mine() RETURNS int LANGUAGE sql AS 'SELECT 1'"),
     ("CREATE ROLE", "CREATE ROLE mine"),
-    ("CREATE EXTENSION", "CREATE EXTENSION hstore"),
+    ("CREATE EXTENSION", "CREATE EXTENSION citext"),
     ("ALTER TABLE", "ALTER TABLE orders ADD COLUMN mine int"),
     ("DROP TABLE", "DROP TABLE orders"),
     ("TRUNCATE", "TRUNCATE orders"),

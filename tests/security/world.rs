@@ -1,6 +1,6 @@
 //! A stack that asks who is there, the users that it knows, and the program run as one of them.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 
 use sqlx::{AssertSqlSafe, PgPool};
@@ -94,13 +94,6 @@ impl World {
             .env("STOCKTIDE_KAFKA_SASL_USERNAME", name(user))
             .env("STOCKTIDE_KAFKA_SASL_PASSWORD_FILE", self.file(&format!("{user}.password")));
         command
-    }
-
-    /// The schema, the topics and a catalogue, made by the owner.
-    pub fn migrate(&self) {
-        run(&mut self.command("owner", &["migrate"])).done();
-        let catalogue = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/catalogue");
-        run(&mut self.command("owner", &["catalog", "load", catalogue.to_str().unwrap()])).done();
     }
 
     /// Gives the services the ACLs that they need, as the stack itself.

@@ -111,7 +111,8 @@ impl World {
     /// Makes the services' own certificate anew, with so many days left.
     pub fn keep_certificate(&self, days: i64) {
         let mut wanted = rcgen::CertificateParams::new(vec!["stocktide".to_owned()]).unwrap();
-        let until = std::time::SystemTime::now() + std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
+        let until =
+            std::time::SystemTime::now() + std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
         wanted.not_after = until.into();
         let key = rcgen::KeyPair::generate().unwrap();
         let made = wanted.self_signed(&key).unwrap();

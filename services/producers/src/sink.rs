@@ -94,6 +94,8 @@ impl fmt::Display for Delivered {
 pub struct Sink {
     producer: ThreadedProducer<Reports>,
     state: Arc<State>,
+    /// Whether the brokers want to know who is there.
+    asks_who: bool,
 }
 
 impl Sink {
@@ -136,7 +138,7 @@ impl Sink {
         let producer: ThreadedProducer<Reports> = client
             .create_with_context(Reports(Arc::clone(&state)))
             .context("the Kafka producer's settings")?;
-        let sink = Sink { producer, state };
+        let sink = Sink { producer, state, asks_who: kafka::is_secured(&client) };
         sink.check_topics(&brokers, topics)?;
         Ok(sink)
     }
@@ -147,7 +149,9 @@ impl Sink {
             .map_err(|error| anyhow!("Kafka at {brokers} does not answer: {error}"))?;
         let known: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
         if let Some(missing) = topics.iter().find(|topic| !known.contains(topic)) {
-            bail!("topic {missing} does not exist at {brokers}; stocktide migrate creates it");
+            // Brokers that ask who is there do not say whether a topic is missing or a right.
+            let or = if self.asks_who { ", or we lack a right on it (stocktide topics acls)" } else { "" };
+            bail!("topic {missing} does not exist at {brokers}{or}; stocktide migrate creates it");
         }
         self.state.connected();
         Ok(())

@@ -72,6 +72,23 @@ pub struct Seen {
     pub wrong: Option<String>,
 }
 
+/// Why a server's certificate could not be looked at.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum LookError {
+    /// There is nobody, or nobody who answers.
+    #[error("{0}")]
+    Away(String),
+    /// The server does not speak TLS, or a file of ours cannot be read.
+    #[error("{0}")]
+    Unfit(String),
+}
+
+impl From<String> for LookError {
+    fn from(problem: String) -> LookError {
+        LookError::Unfit(problem)
+    }
+}
+
 /// The file of trusted authorities that this system has; `SSL_CERT_FILE` names another.
 pub fn system_ca_file() -> Option<PathBuf> {
     let named = std::env::var_os("SSL_CERT_FILE").filter(|name| !name.is_empty()).map(PathBuf::from);
@@ -96,14 +113,16 @@ pub fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, String>
 /// Looks at a server's certificate.
 ///
 /// # Errors
-/// One line, when there is nobody, the server does not speak TLS, or a file cannot be read.
-pub async fn look(server: &Server) -> Result<Seen, String> {
+/// [`LookError`], one line.
+pub async fn look(server: &Server) -> Result<Seen, LookError> {
     let at = format!("{}:{}", server.host, server.port);
     let looked = tokio::time::timeout(PATIENCE, shake_hands(server, &at)).await;
-    looked.unwrap_or_else(|_| Err(format!("{at} did not show a certificate within {} s", PATIENCE.as_secs())))
+    looked.unwrap_or_else(|_| {
+        Err(LookError::Away(format!("{at} did not show a certificate within {} s", PATIENCE.as_secs())))
+    })
 }
 
-async fn shake_hands(server: &Server, at: &str) -> Result<Seen, String> {
+async fn shake_hands(server: &Server, at: &str) -> Result<Seen, LookError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let verifier = Arc::new(Observing::new(server, Arc::clone(&provider))?);
     let config = ClientConfig::builder_with_provider(provider)
@@ -123,7 +142,7 @@ async fn shake_hands(server: &Server, at: &str) -> Result<Seen, String> {
         ServerName::try_from(server.host.clone()).map_err(|_| format!("{at}: not the name of a host"))?;
     let mut stream = TcpStream::connect((server.host.as_str(), server.port))
         .await
-        .map_err(|e| format!("nobody answers at {at}: {e}"))?;
+        .map_err(|e| LookError::Away(format!("nobody answers at {at}: {e}")))?;
     if server.greeting == Greeting::Postgres {
         ask_postgres_for_tls(&mut stream).await.map_err(|problem| format!("{at}: {problem}"))?;
     }
@@ -131,8 +150,8 @@ async fn shake_hands(server: &Server, at: &str) -> Result<Seen, String> {
     let seen = verifier.seen.lock().unwrap_or_else(PoisonError::into_inner).take();
     match (seen, shaken) {
         (Some(seen), _) => Ok(seen),
-        (None, Err(error)) => Err(format!("{at} does not speak TLS: {error}")),
-        (None, Ok(_)) => Err(format!("{at} showed no certificate")),
+        (None, Err(error)) => Err(LookError::Unfit(format!("{at} does not speak TLS: {error}"))),
+        (None, Ok(_)) => Err(LookError::Unfit(format!("{at} showed no certificate"))),
     }
 }
 
@@ -183,8 +202,9 @@ fn context(error: &CertificateError) -> String {
             format!(" (before {})", moment(*not_before))
         }
         CertificateError::NotValidForNameContext { presented, .. } => {
-            let names: Vec<String> =
-                presented.iter().map(|name| name.trim_matches(['"', ' ']).to_owned()).collect();
+            // Such as DnsName("localhost").
+            let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+            let names: Vec<String> = presented.iter().map(bare).collect();
             format!(" ({})", names.join(", "))
         }
         _ => String::new(),

@@ -153,8 +153,9 @@ pub fn log_error(error: &KafkaError, reason: &str) {
                 | RDKafkaErrorCode::Resolve
         )
     );
-    if code == Some(RDKafkaErrorCode::PartitionEOF) {
-        // Who asks for it (enable.partition.eof) gets it from poll as well.
+    if code == Some(RDKafkaErrorCode::PartitionEOF) || code.is_some_and(|code| missing_right(code).is_some())
+    {
+        // Who polls gets the one (if enable.partition.eof asks for it) and the other from there as well.
         tracing::trace!(target: "librdkafka", "{reason}");
     } else if transient {
         tracing::warn!(target: "librdkafka", "{reason}");

@@ -13,7 +13,7 @@ use rdkafka::{ClientConfig, ClientContext};
 
 use super::{client_config, give_token, token};
 use crate::Config;
-use crate::tls::{self, Greeting, Server};
+use crate::tls::{self, Greeting, LookError, Server};
 
 /// How long the brokers may take to let us in; who is merely slow or away is left to whoever works with them.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -39,6 +39,10 @@ pub async fn reach(config: &Config) -> Result<(), Refused> {
     let asked = tokio::task::spawn_blocking(move || ask(&asked)).await;
     let problem = match asked {
         Ok(Answer::LetIn) | Err(_) => return Ok(()),
+        Ok(Answer::Silence) => match look_closer(&client, &brokers).await {
+            Some(problem) => problem,
+            None => return Ok(()),
+        },
         Ok(Answer::Certificate(reason)) => {
             let looked = look_closer(&client, &brokers).await;
             looked.unwrap_or_else(|| in_one_line(&reason))
@@ -77,6 +81,8 @@ pub fn tls_servers(client: &ClientConfig) -> Vec<Server> {
 
 enum Answer {
     LetIn,
+    /// Neither that nor a reason.
+    Silence,
     /// Something is wrong with TLS.
     Certificate(String),
     Refused(String),
@@ -108,16 +114,16 @@ fn ask(client: &ClientConfig) -> Answer {
             ));
         }
     }
-    Answer::LetIn
+    Answer::Silence
 }
 
-/// What rustls says of the brokers' certificates; none: nothing is wrong with them.
+/// What rustls says of the brokers' certificates; none: nothing is wrong with them, or nobody is there.
 async fn look_closer(client: &ClientConfig, brokers: &str) -> Option<String> {
     for server in tls_servers(client) {
         match tls::look(&server).await {
             Ok(seen) if seen.wrong.is_some() => return seen.wrong,
-            Ok(_) => {}
-            Err(problem) => return Some(problem),
+            Ok(_) | Err(LookError::Away(_)) => {}
+            Err(LookError::Unfit(problem)) => return Some(problem),
         }
     }
     tracing::debug!("nothing is wrong with the certificates at {brokers}");

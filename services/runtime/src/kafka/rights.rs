@@ -92,7 +92,9 @@ pub fn rights(service: Service, config: &Config) -> Vec<Rights> {
         Service::Jobs => vec![
             topics(&TOPICS, &["Read", "DescribeConfigs"]),
             group(&config.kafka.group, "Describe"),
+            // A group's name is asked for even where nobody joins it.
             group("stocktide-watch", "Describe"),
+            group("stocktide-topics", "Describe"),
         ],
         Service::Api => vec![
             topics(&EVENTS, &["Write"]),

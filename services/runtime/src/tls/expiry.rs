@@ -60,7 +60,7 @@ pub async fn of_servers(config: &Config) -> Vec<Expiry> {
 }
 
 async fn seen(server: &Server) -> Result<DateTime<Utc>, String> {
-    let seen = look(server).await?;
+    let seen = look(server).await.map_err(|error| error.to_string())?;
     seen.expires_at.ok_or_else(|| format!("{}:{}: its certificate cannot be read", server.host, server.port))
 }
 
