@@ -26,8 +26,8 @@ RUN find . -name Cargo.toml -o -name Cargo.lock | while read -r file; do \
     done
 
 FROM ${RUST_IMAGE} AS dependencies
-# What the C parts (librdkafka, zstd, xz, zlib) are built with.
-RUN apt-get update && apt-get install -y --no-install-recommends g++ make perl && rm -rf /var/lib/apt/lists/*
+# What the C parts (librdkafka, zstd, xz, zlib) are built with. OpenSSL is Debian's, a shared library: its updates come with it.
+RUN apt-get update && apt-get install -y --no-install-recommends g++ make perl pkg-config libssl-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY --from=manifests /manifests .
 RUN cargo build --locked --release --package stocktide
@@ -49,7 +49,7 @@ FROM ${PROGRAM} AS program
 # are noted where scanners of images look.
 FROM ${DEBIAN_IMAGE} AS root
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
-RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libgcc-s1 zlib1g && rm -rf /var/lib/apt/lists/*
+RUN apt-get update && apt-get install -y --no-install-recommends ca-certificates libgcc-s1 libssl3 zlib1g && rm -rf /var/lib/apt/lists/*
 COPY --from=program /out/stocktide /root-fs/usr/local/bin/stocktide
 WORKDIR /root-fs
 RUN ldd usr/local/bin/stocktide > /tmp/ldd; \

@@ -51,6 +51,6 @@ purity: # The domain knows neither a runtime nor a database, a broker or a netwo
 	if [ -n "$$impure" ]; then echo "stocktide-domain must stay pure, yet it depends on:" $$impure; exit 1; fi; \
 	echo "stocktide-domain is pure"
 
-deny: # Licences, bans and sources of the dependencies
+deny: # Licences, bans and sources of the dependencies; advisories, whose database comes from the network, are CI's
 	@if command -v cargo-deny >/dev/null; then cargo deny --log-level error check bans licenses sources; \
 	else echo "cargo-deny is not installed: licences and sources are not checked"; fi

@@ -5,6 +5,7 @@ mod cli;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    cli::door::hide_password();
     let command_line = match cli::parse() {
         Ok(command_line) => command_line,
         Err(code) => return code,

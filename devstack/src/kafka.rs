@@ -15,6 +15,7 @@ use crate::java::Java;
 use crate::metadata;
 use crate::ports::Port;
 use crate::process::ProcessId;
+use crate::security::{Security, write_secret};
 use crate::{DevstackError, Result};
 
 const READY_PATIENCE: Duration = Duration::from_mins(2);
@@ -31,7 +32,8 @@ const LOG4J: &str = r#"<Configuration status="WARN">
 const SETTINGS: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
-    ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT"),
+    ("inter.broker.listener.name", "PLAINTEXT"),
+    ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL"),
     ("auto.create.topics.enable", "false"),
     ("message.max.bytes", "8388608"),
     ("replica.fetch.max.bytes", "8388608"),
@@ -50,6 +52,23 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log.cleaner.dedupe.buffer.size", "8388608"),
 ];
 
+/// Of a cluster that asks who is there. Who comes by the stack's own listener has no name, and may do everything.
+const SECURE_SETTINGS: &[(&str, &str)] = &[
+    ("sasl.enabled.mechanisms", "SCRAM-SHA-512,OAUTHBEARER"),
+    (
+        "listener.name.secure.scram-sha-512.sasl.jaas.config",
+        "org.apache.kafka.common.security.scram.ScramLoginModule required;",
+    ),
+    (
+        "listener.name.secure.oauthbearer.sasl.jaas.config",
+        "org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required;",
+    ),
+    ("ssl.keystore.type", "PEM"),
+    ("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer"),
+    ("allow.everyone.if.no.acl.found", "false"),
+    ("super.users", "User:ANONYMOUS"),
+];
+
 /// What all nodes of a cluster share.
 #[derive(Debug, Clone)]
 pub(crate) struct Cluster {
@@ -63,13 +82,16 @@ pub(crate) struct Cluster {
     pub(crate) voters: String,
     pub(crate) nodes: u16,
     pub(crate) settings: Vec<(String, String)>,
+    pub(crate) security: Option<Security>,
     pub(crate) guard: Arc<Guard>,
 }
 
-/// A node's two ports.
+/// A node's ports.
 #[derive(Debug)]
 pub(crate) struct NodePorts {
     pub(crate) broker: Port,
+    /// Where it asks who is there.
+    pub(crate) secure: Option<Port>,
     pub(crate) controller: Port,
 }
 
@@ -111,6 +133,11 @@ impl KafkaNode {
 
     pub(crate) fn port(&self) -> u16 {
         self.ports.broker.number
+    }
+
+    /// Where it asks who is there.
+    pub(crate) fn secure_port(&self) -> Option<u16> {
+        self.ports.secure.as_ref().map(|port| port.number)
     }
 
     pub(crate) fn controller_port(&self) -> u16 {
@@ -218,13 +245,17 @@ impl KafkaNode {
         let log4j = self.dir.join("log4j2.xml");
         fs::write(&log4j, LOG4J).map_err(DevstackError::file("write", &log4j))?;
         let (id, broker, controller) = (self.id, self.port(), self.controller_port());
+        let at = |host: &str| {
+            self.secure_port().map(|port| format!(",SECURE://{host}:{port}")).unwrap_or_default()
+        };
+        let (secure, advertised) = (at("127.0.0.1"), at("localhost"));
         let replicas = self.cluster.nodes.to_string();
         let in_sync = if self.cluster.nodes > 1 { "2" } else { "1" };
         let mut lines = vec![
             "# Written by stocktide at each start.".to_owned(),
             format!("node.id={id}"),
-            format!("listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}"),
+            format!("listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{secure}"),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}{advertised}"),
             format!("controller.quorum.voters={}", self.cluster.voters),
             format!("log.dirs={}", self.dir.join("data").display()),
         ];
@@ -238,16 +269,33 @@ impl KafkaNode {
             lines.push(format!("{name}={in_sync}"));
         }
         lines.extend(SETTINGS.iter().map(|(name, value)| format!("{name}={value}")));
+        if let Some(security) = &self.cluster.security {
+            let store = self.dir.join("server.pem");
+            write_secret(&store, &format!("{}{}", security.key, security.certificate), None)?;
+            lines.extend(SECURE_SETTINGS.iter().map(|(name, value)| format!("{name}={value}")));
+            lines.push(format!("ssl.keystore.location={}", store.display()));
+        }
         lines.extend(self.cluster.settings.iter().map(|(name, value)| format!("{name}={value}")));
         let path = self.properties();
         fs::write(&path, lines.join("\n") + "\n").map_err(DevstackError::file("write", &path))
     }
 
     async fn format(&self) -> Result<()> {
+        let properties = self.properties().display().to_string();
+        let users = self.cluster.security.iter().flat_map(|security| &security.users);
+        let users: Vec<String> = users
+            .map(|(name, password)| format!("SCRAM-SHA-512=[name={name},password={password}]"))
+            .collect();
+        let mut args = vec!["format", "-t", &self.cluster.id, "-c", &properties];
+        args.extend(users.iter().flat_map(|user| ["--add-scram", user.as_str()]));
+        self.tool("kafka.tools.StorageTool", &args).await
+    }
+
+    async fn tool(&self, main: &str, args: &[&str]) -> Result<()> {
         let output = Command::new(&self.cluster.java.path)
             .args(self.jvm())
-            .args(["kafka.tools.StorageTool", "format", "-t", &self.cluster.id, "-c"])
-            .arg(self.properties())
+            .arg(main)
+            .args(args)
             .current_dir("/")
             .kill_on_drop(true)
             .output()
@@ -257,7 +305,7 @@ impl KafkaNode {
             return Ok(());
         }
         Err(DevstackError::Failed {
-            program: "kafka.tools.StorageTool format".to_owned(),
+            program: main.to_owned(),
             status: output.status.to_string(),
             output: last_lines(&String::from_utf8_lossy(&[output.stdout, output.stderr].concat()), 10),
         })

@@ -24,6 +24,7 @@ mod ports;
 mod postgres;
 mod process;
 mod record;
+mod security;
 mod stack;
 mod state;
 
@@ -31,6 +32,7 @@ pub use error::DevstackError;
 pub use parts::{Parts, kafka_version, parts_dir, postgres_version};
 pub use process::ProcessId;
 pub use record::{PartState, PartStatus, RecordedStack, StackStatus};
+pub use security::Security;
 pub use stack::{Stack, StackOptions};
 
 /// What this crate's functions return.

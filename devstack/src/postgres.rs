@@ -15,6 +15,7 @@ use crate::guard::{Guard, Part, Program};
 use crate::ports::Port;
 use crate::process::{ProcessId, of_postgres, until, until_blocking};
 use crate::record::url;
+use crate::security::{Security, write_secret};
 use crate::{DevstackError, Parts, Result};
 
 /// The superuser, and the database that is made first.
@@ -40,6 +41,13 @@ const SETTINGS: &[(&str, &str)] = &[
     ("log_lock_waits", "on"),
 ];
 
+/// Who is let in where security is asked for: the stack itself, and whoever shows a password under TLS.
+const HBA: &str = "\
+local   all  all                          trust
+host    all  stocktide    127.0.0.1/32    trust
+hostssl all  all          127.0.0.1/32    scram-sha-256
+";
+
 /// A PostgreSQL server of a stack, running or not.
 #[derive(Debug)]
 pub(crate) struct Postgres {
@@ -50,6 +58,7 @@ pub(crate) struct Postgres {
     account: Option<Account>,
     port: Port,
     settings: Vec<(String, String)>,
+    security: Option<Security>,
     guard: Arc<Guard>,
     part: Option<Part>,
 }
@@ -65,13 +74,14 @@ pub(crate) struct Setup<'a> {
     pub(crate) account: Option<Account>,
     pub(crate) port: Port,
     pub(crate) settings: Vec<(String, String)>,
+    pub(crate) security: Option<Security>,
     pub(crate) guard: Arc<Guard>,
 }
 
 impl Postgres {
     /// Takes over the directory; nothing runs yet.
     pub(crate) async fn new(setup: Setup<'_>) -> Result<Self> {
-        let Setup { parts, home, logs, cluster, account, port, settings, guard } = setup;
+        let Setup { parts, home, logs, cluster, account, port, settings, security, guard } = setup;
         let bin = parts.postgres.join("bin");
         check_version(&bin.join("postgres")).await?;
         if !account::can_enter(account.as_ref(), &bin) {
@@ -79,7 +89,7 @@ impl Postgres {
             return Err(DevstackError::Unreachable { path: bin, user, remedy: "STOCKTIDE_PARTS_DIR" });
         }
         let log = logs.join("postgres.log");
-        Ok(Self { home, bin, log, cluster, account, port, settings, guard, part: None })
+        Ok(Self { home, bin, log, cluster, account, port, settings, security, guard, part: None })
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -225,6 +235,14 @@ impl Postgres {
         lines.push(setting("unix_socket_directories", if socket.len() < 85 { &socket } else { "" }));
         lines.extend(SETTINGS.iter().map(|(name, value)| setting(name, value)));
         lines.extend(self.settings.iter().map(|(name, value)| setting(name, value)));
+        if let Some(security) = &self.security {
+            let account = self.account.as_ref();
+            let (certificate, key) = (self.data().join("server.crt"), self.data().join("server.key"));
+            write_secret(&certificate, &security.certificate, account)?;
+            write_secret(&key, &security.key, account)?;
+            write_secret(&self.data().join("pg_hba.conf"), HBA, account)?;
+            lines.push(setting("ssl", "on"));
+        }
         let path = self.data().join("postgresql.conf");
         fs::write(&path, lines.join("\n") + "\n").map_err(DevstackError::file("write", &path))
     }

@@ -9,6 +9,7 @@ use crate::parts::Parts;
 use crate::postgres::{NAME, Postgres, Setup};
 use crate::process::ProcessId;
 use crate::record::{Server, brokers, url};
+use crate::security::Security;
 use crate::state::{StateDir, cluster_name};
 use crate::{DevstackError, Result, cds, java, ports};
 
@@ -29,6 +30,8 @@ pub struct StackOptions {
     pub postgres_settings: Vec<(String, String)>,
     /// Settings of every Kafka node (`server.properties`); they win over this crate's own.
     pub kafka_settings: Vec<(String, String)>,
+    /// Whether the servers ask who is there; `None`: they let everybody in.
+    pub security: Option<Security>,
 }
 
 impl Default for StackOptions {
@@ -42,6 +45,7 @@ impl Default for StackOptions {
             parts_dir: None,
             postgres_settings: Vec::new(),
             kafka_settings: Vec::new(),
+            security: None,
         }
     }
 }
@@ -90,6 +94,19 @@ impl Stack {
     /// All brokers, as `127.0.0.1:PORT,…`. Empty when the stack has no Kafka.
     pub fn kafka_brokers(&self) -> String {
         brokers(self.nodes.iter().map(KafkaNode::port))
+    }
+
+    /// The listeners that ask who is there, as `localhost:PORT,…`. Empty where security was not asked for.
+    pub fn secure_brokers(&self) -> String {
+        let ports = self.nodes.iter().filter_map(KafkaNode::secure_port);
+        ports.map(|port| format!("localhost:{port}")).collect::<Vec<_>>().join(",")
+    }
+
+    /// The URI with which a user of PostgreSQL comes by TLS, as far as the host: `postgres://USER@localhost:PORT/stocktide`; the
+    /// password is not in it.
+    pub fn secure_database_url(&self, user: &str) -> String {
+        let port = self.postgres.as_ref().map_or(0, Postgres::port);
+        format!("postgres://{user}@localhost:{port}/{NAME}")
     }
 
     /// Where the data and the logs (`logs/postgres.log`, `logs/kafka-1.log`, …) are.
@@ -202,6 +219,7 @@ impl Stack {
             account,
             port: ports::claim(self.state.record.postgres.as_ref().map(|server| server.port))?,
             settings: options.postgres_settings.clone(),
+            security: options.security.clone(),
             guard: Arc::clone(&self.guard),
         })
         .await
@@ -219,6 +237,7 @@ impl Stack {
             let before = before.get(index);
             Ok(NodePorts {
                 broker: ports::claim(before.map(|server| server.port))?,
+                secure: options.security.as_ref().map(|_| ports::claim(None)).transpose()?,
                 controller: ports::claim(before.and_then(|server| server.controller_port))?,
             })
         };
@@ -232,6 +251,7 @@ impl Stack {
             voters: voters(&ports),
             nodes: wanted,
             settings: options.kafka_settings.clone(),
+            security: options.security.clone(),
             guard: Arc::clone(&self.guard),
         };
         let dir = |id: u16| self.state.path.join(format!("kafka-{id}"));

@@ -2,6 +2,7 @@
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use stocktide_runtime::kafka::{self, Change};
 use stocktide_runtime::{Config, secret::mask_url};
 use stocktide_store::migrate::{MigrateError, Migrated};
@@ -36,17 +37,25 @@ pub async fn run(args: MigrateArgs, config: &Config) -> anyhow::Result<ExitCode>
         MigrateError::Fixed { .. } => anyhow::Error::new(Usage(error.to_string())),
         other => anyhow::Error::new(other).context(format!("PostgreSQL at {}", mask_url(&url))),
     })?;
+    let granted = stocktide_store::roles::grant(&url, &config.database.role_prefix).await;
+    let granted =
+        granted.with_context(|| format!("the rights of the services' roles at {}", mask_url(&url)))?;
     let changes = kafka::ensure_topics(config).await?;
     if args.json {
         let topics: Vec<String> = changes.iter().map(ToString::to_string).collect();
-        say(serde_json::json!({ "schema": migrated, "topics": topics }))?;
+        say(serde_json::json!({ "schema": migrated, "roles": granted, "topics": topics }))?;
     } else {
-        print(&migrated, &changes, config)?;
+        print(&migrated, &granted, &changes, config)?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn print(migrated: &Migrated, changes: &[kafka::TopicChange], config: &Config) -> anyhow::Result<()> {
+fn print(
+    migrated: &Migrated,
+    granted: &[String],
+    changes: &[kafka::TopicChange],
+    config: &Config,
+) -> anyhow::Result<()> {
     for migration in &migrated.applied {
         say(format!("schema: applied {migration}"))?;
     }
@@ -56,6 +65,9 @@ fn print(migrated: &Migrated, changes: &[kafka::TopicChange], config: &Config) -
     if migrated.is_new {
         let business = &config.business;
         say(format!("installation: currency {}, business days in {}", business.currency, business.timezone))?;
+    }
+    if !granted.is_empty() {
+        say(format!("roles: rights given to {}", granted.join(", ")))?;
     }
     for change in changes {
         say(format!("topic {change}"))?;

@@ -6,16 +6,18 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use rdkafka::error::KafkaError;
 use sqlx::{Connection, PgPool};
 use stocktide_runtime::config::{Flag, Sources};
 use stocktide_runtime::secret::mask_url;
-use stocktide_runtime::{Config, ConfigError, telemetry};
+use stocktide_runtime::{Config, ConfigError, kafka, telemetry};
 
 mod api;
 mod catalog;
 mod config;
 mod demo;
 mod dev;
+pub mod door;
 mod facts;
 mod health;
 mod import;
@@ -24,6 +26,7 @@ mod migrate;
 mod processor;
 mod produce;
 mod report;
+mod roles;
 mod send;
 mod table;
 mod topics;
@@ -75,6 +78,7 @@ enum Command {
     Demo(demo::DemoArgs),
     Dev(dev::DevArgs),
     Migrate(migrate::MigrateArgs),
+    Roles(roles::RolesArgs),
     Catalog(catalog::CatalogArgs),
     Produce(produce::ProduceArgs),
     Import(import::ImportArgs),
@@ -145,10 +149,12 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
     };
     // What waits to be sent is, when the command has ended.
     let _traces = telemetry::init(&config, command.name())?;
+    command.knock(&config).await?;
     match command {
         Command::Demo(args) => demo::run(args, config).await,
         Command::Dev(args) => dev::run(args).await,
         Command::Migrate(args) => migrate::run(args, &config).await,
+        Command::Roles(args) => roles::run(args, &config).await,
         Command::Catalog(args) => catalog::run(args, &config).await,
         Command::Produce(args) => produce::run(args, &config).await,
         Command::Import(args) => import::run(args, &config).await,
@@ -163,6 +169,25 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Verify(args) => verify::run(args, &config).await,
         Command::Health(args) => health::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,
+    }
+}
+
+impl Command {
+    /// Asks those whom the command cannot do without, whether they let us in. The API and the jobs do without Kafka.
+    async fn knock(&self, config: &Config) -> anyhow::Result<()> {
+        match self {
+            Command::Migrate(_)
+            | Command::Produce(_)
+            | Command::Import(_)
+            | Command::Send(_)
+            | Command::Verify(_) => door::kafka(config).await,
+            Command::Topics(args) if args.connects() => door::kafka(config).await,
+            Command::Processor(_) | Command::Up(_) => {
+                door::kafka(config).await?;
+                door::database(config).await
+            }
+            _ => Ok(()),
+        }
     }
 }
 
@@ -211,12 +236,19 @@ fn complain(message: &str) {
 /// The chain of causes with colons between; a cause that the text above it has told already is not told again.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut line = String::new();
-    for cause in error.chain().map(ToString::to_string) {
+    let certificate = error.chain().find_map(door::in_words);
+    // A client's own words of a certificate are said better here.
+    let told = error.chain().take_while(|cause| certificate.is_none() || !cause.is::<sqlx::Error>());
+    for cause in told.map(ToString::to_string).chain(certificate.clone()) {
         if line.is_empty() {
             line = cause;
         } else if !line.contains(&cause) {
             line = format!("{line}: {cause}");
         }
+    }
+    let code = error.chain().find_map(|cause| cause.downcast_ref::<KafkaError>()?.rdkafka_error_code());
+    if let Some(right) = code.and_then(kafka::missing_right).filter(|_| !line.contains("we lack")) {
+        line = format!("{line}: we lack {right} (stocktide topics acls)");
     }
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }

@@ -10,6 +10,9 @@ use rdkafka::metadata::Metadata;
 use stocktide_runtime::Config;
 use stocktide_runtime::kafka::{self, LogContext};
 
+use super::Usage;
+
+mod acls;
 mod list;
 pub mod render;
 pub mod tail;
@@ -44,6 +47,20 @@ enum TopicsCommand {
   stocktide topics tail online_orders --from end --follow
   stocktide topics tail dlq --json | jq -r .value")]
     Tail(tail::TailArgs),
+    /// Print what each service has to be allowed where the brokers ask for ACLs, as commands of Kafka's own tool; or give it
+    /// them.
+    #[command(after_help = "Examples:
+  export BROKERS=kafka:9092; stocktide topics acls | sh -x
+  stocktide topics acls --apply
+  stocktide topics acls --service api --principal api=User:CN=api --json")]
+    Acls(acls::AclsArgs),
+}
+
+impl TopicsArgs {
+    /// Whether Kafka is needed.
+    pub fn connects(&self) -> bool {
+        !matches!(&self.command, TopicsCommand::Acls(args) if !args.applies())
+    }
 }
 
 /// Runs it.
@@ -51,28 +68,36 @@ enum TopicsCommand {
 /// # Errors
 /// When Kafka is away, or the topic is not there.
 pub async fn run(args: TopicsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    if let TopicsCommand::Acls(args) = args.command {
+        let (config, shown) = (config.clone(), config.kafka.brokers.clone().unwrap_or_default());
+        let work = tokio::task::spawn_blocking(move || acls::acls(&args, &config));
+        let at = |error: anyhow::Error| {
+            if error.is::<Usage>() { error } else { error.context(format!("Kafka at {shown}")) }
+        };
+        return work.await?.map_err(at).map(|()| ExitCode::SUCCESS);
+    }
     let brokers = config.kafka_brokers()?;
     let client = kafka::client_config(config);
     // librdkafka's calls block.
     let work = tokio::task::spawn_blocking(move || match args.command {
         TopicsCommand::List { json } => list::list(&client, json),
         TopicsCommand::Tail(args) => tail::tail(&client, &args),
+        TopicsCommand::Acls(_) => Ok(()),
     });
     work.await?.with_context(|| format!("Kafka at {brokers}")).map(|()| ExitCode::SUCCESS)
 }
 
 /// A consumer that commits nothing and joins no group; the name only tells whose committed offsets it asks for.
 fn consumer(client: &ClientConfig, group: &str, isolation: &str) -> anyhow::Result<BaseConsumer<LogContext>> {
-    let consumer = client
-        .clone()
+    let mut client = client.clone();
+    client
         .set("group.id", group)
         .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .set("auto.offset.reset", "error")
         .set("enable.partition.eof", "true")
-        .set("check.crcs", "true")
-        .create_with_context(LogContext)?;
-    Ok(consumer)
+        .set("check.crcs", "true");
+    kafka::consumer(&client, LogContext)
 }
 
 /// The topics that are not Kafka's own, sorted, each with its partitions.

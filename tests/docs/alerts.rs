@@ -137,6 +137,7 @@ fn each_alert_fires_at_its_fault_and_resolves_by_its_runbook() {
     a_stock_row_is_changed_by_hand(&mut night);
     a_source_sends_what_nobody_can_read(&mut night);
     records_are_deleted_before_they_are_read(&mut night);
+    a_certificate_expires(&mut night);
     night.world.run(&["verify"]);
     let rules = night.prometheus.rules();
     let alerts =
@@ -306,6 +307,15 @@ fn a_source_sends_what_nobody_can_read(night: &mut Night) {
         "half of a source's records are broken",
         |night| night.world.produce("300", &["--rate", "60", "--malformed", "50"]),
         |night| night.world.produce("300", &["--rate", "30"]),
+    );
+}
+
+fn a_certificate_expires(night: &mut Night) {
+    night.happens(
+        &["StocktideCertificateExpires"],
+        "a certificate has three days left",
+        |night| night.world.keep_certificate(3),
+        |night| night.world.keep_certificate(90),
     );
 }
 

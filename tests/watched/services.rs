@@ -112,6 +112,7 @@ impl World {
         std::fs::write(directory.path().join("schedule.toml"), SCHEDULE).unwrap();
         let (url, brokers) = (stack.database_url(), stack.kafka_brokers());
         let world = World { runtime, stack: Some(stack), directory, url, brokers };
+        world.keep_certificate(90);
         world.run(&["migrate"]);
         world.produce("40", &["--catalogue", "synthetic", "--products", "50", "--locations", "3"]);
         world
@@ -126,8 +127,28 @@ impl World {
             .env("STOCKTIDE_JOBS_FILE", here("schedule.toml"))
             .env("STOCKTIDE_JOBS_POLL", "500ms")
             .env("STOCKTIDE_KAFKA_SESSION_TIMEOUT", "6s")
+            // It is watched, though nobody asks for it here.
+            .env("STOCKTIDE_KAFKA_CERTIFICATE_FILE", here("client.pem"))
+            .env("STOCKTIDE_KAFKA_KEY_FILE", here("client.key"))
             .env("STOCKTIDE_REPORTS_URL", format!("file://{}", here("reports")));
         command
+    }
+
+    /// Makes the services' own certificate anew, with so many days left.
+    pub fn keep_certificate(&self, days: i64) {
+        let mut wanted = rcgen::CertificateParams::new(vec!["stocktide".to_owned()]).unwrap();
+        let until =
+            std::time::SystemTime::now() + std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
+        wanted.not_after = until.into();
+        let key = rcgen::KeyPair::generate().unwrap();
+        let made = wanted.self_signed(&key).unwrap();
+        let put = |name: &str, text: String| {
+            let fresh = self.directory.path().join(format!("{name}.new"));
+            std::fs::write(&fresh, text).unwrap();
+            std::fs::rename(fresh, self.directory.path().join(name)).unwrap();
+        };
+        put("client.key", key.serialize_pem());
+        put("client.pem", made.pem());
     }
 
     /// Runs a command to its good end.

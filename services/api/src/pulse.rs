@@ -12,7 +12,7 @@ use rdkafka::{Message as _, Offset, TopicPartitionList};
 use serde::Serialize;
 use stocktide_domain::Source;
 use stocktide_runtime::admin::Health;
-use stocktide_runtime::kafka::{LogContext, client_config};
+use stocktide_runtime::kafka::{self, LogContext, client_config};
 use stocktide_runtime::{Config, clock};
 use stocktide_store::api::{self, Fates, PgPool};
 use tokio_util::sync::CancellationToken;
@@ -315,5 +315,5 @@ pub fn reader(config: &Config) -> anyhow::Result<BaseConsumer<LogContext>> {
         .set("fetch.wait.max.ms", "50")
         .set("queued.max.messages.kbytes", "16384")
         .set("reconnect.backoff.max.ms", "1000");
-    client.create_with_context(LogContext).context("no Kafka consumer")
+    kafka::consumer(&client, LogContext).context("no Kafka consumer")
 }

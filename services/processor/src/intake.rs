@@ -4,10 +4,13 @@
 //! to do, and it keeps polling whatever happens elsewhere.
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use rdkafka::client::OAuthToken;
+use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::BorrowedMessage;
@@ -15,6 +18,7 @@ use rdkafka::types::RDKafkaRespErr;
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
 use stocktide_domain::Source;
 use stocktide_domain::decode::Rules;
+use stocktide_runtime::kafka;
 use stocktide_store::Partition;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +68,8 @@ pub type GroupConsumer = BaseConsumer<Group>;
 pub struct Group {
     session: Mutex<Option<Arc<Session>>>,
     assigned: Mutex<Option<Vec<Partition>>>,
+    /// What the client last reported of itself.
+    said: Mutex<String>,
     patience: Duration,
 }
 
@@ -76,12 +82,32 @@ impl Group {
         self.session.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn said(&self) -> String {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn assigned(&self) -> std::sync::MutexGuard<'_, Option<Vec<Partition>>> {
         self.assigned.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl ClientContext for Group {}
+impl ClientContext for Group {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, file: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        kafka::token(file)
+    }
+
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        kafka::log_line(level, facility, message);
+    }
+
+    /// Polling tells the code alone, and not which topic it is about.
+    fn error(&self, error: KafkaError, reason: &str) {
+        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = reason.to_owned();
+        kafka::log_error(&error, reason);
+    }
+}
 
 impl ConsumerContext for Group {
     /// Assigned partitions are only noted: they are assigned once, with their offsets, when those are known. Revoked or
@@ -206,7 +232,7 @@ impl IntakeThread {
         let consumer = Arc::clone(&self.consumer);
         match consumer.poll(self.patience()) {
             Some(Ok(message)) => self.take(&message)?,
-            Some(Err(error)) => check(&error)?,
+            Some(Err(error)) => check(&error, &self.consumer.context().said())?,
             None => {}
         }
         self.hand_over();
@@ -353,7 +379,10 @@ fn same_topic(start: &mut Start, message: &BorrowedMessage<'_>) -> anyhow::Resul
 }
 
 /// What polling says is either passing (brokers come and go) or ends the processor.
-fn check(error: &KafkaError) -> anyhow::Result<()> {
+fn check(error: &KafkaError, said: &str) -> anyhow::Result<()> {
+    if let Some(right) = error.rdkafka_error_code().and_then(kafka::missing_right) {
+        anyhow::bail!("the brokers do not let us read: we lack {right}: {said}");
+    }
     let fatal = match error {
         KafkaError::MessageConsumptionFatal(_) => true,
         KafkaError::MessageConsumption(code) => {

@@ -11,6 +11,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use stocktide_runtime::config::Config;
+use stocktide_runtime::kafka::{self, LogContext};
 
 use crate::clients;
 
@@ -18,7 +19,7 @@ use crate::clients;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A reader of committed records that belongs to no group.
-pub struct Observer(BaseConsumer);
+pub struct Observer(BaseConsumer<LogContext>);
 
 impl Observer {
     /// Connects when it is first asked.
@@ -28,7 +29,7 @@ impl Observer {
     pub fn new(config: &Config) -> anyhow::Result<Observer> {
         let mut client = clients::consumer(config);
         let client = client.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "10");
-        Ok(Observer(client.create().context("no Kafka consumer")?))
+        Ok(Observer(kafka::consumer(client, LogContext).context("no Kafka consumer")?))
     }
 
     /// The same, of all records: it sees the ends that lie behind pending transactions.
@@ -37,7 +38,8 @@ impl Observer {
     /// See [`Observer::new`].
     pub fn of_uncommitted(config: &Config) -> anyhow::Result<Observer> {
         let mut client = clients::consumer(config);
-        Ok(Observer(client.set("isolation.level", "read_uncommitted").create().context("no Kafka consumer")?))
+        let client = client.set("isolation.level", "read_uncommitted");
+        Ok(Observer(kafka::consumer(client, LogContext).context("no Kafka consumer")?))
     }
 
     /// The numbers of a topic's partitions, at least one.
@@ -45,6 +47,8 @@ impl Observer {
     /// # Errors
     /// When the broker does not answer, or there is no such topic.
     pub fn partitions(&self, topic: &str) -> anyhow::Result<Vec<i32>> {
+        // Nothing is assigned: this serves what the client has to ask and to say, such as that its token runs out.
+        self.0.poll(Duration::ZERO);
         let metadata = self.0.fetch_metadata(Some(topic), PATIENCE).context("Kafka's metadata")?;
         let found = metadata.topics().iter().find(|t| t.name() == topic && t.error().is_none());
         let partitions: Vec<i32> =

@@ -11,17 +11,19 @@
 //! then work under ids of their own (docs/adr/0007), so that nothing the old one left is committed with their outputs.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, mpsc};
+use std::error::Error;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, OnceLock, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
+use rdkafka::client::OAuthToken;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::{BaseRecord, DeliveryResult, Producer, ProducerContext, ThreadedProducer};
-use rdkafka::{ClientConfig, ClientContext, Offset, TopicPartitionList};
+use rdkafka::{ClientConfig, ClientContext, Message as _, Offset, TopicPartitionList};
 use stocktide_domain::Source;
-use stocktide_runtime::kafka::{DLQ, INVENTORY_UPDATES};
+use stocktide_runtime::kafka::{self, DLQ, INVENTORY_UPDATES, missing_right};
 use stocktide_runtime::traces::TARGET;
 use stocktide_store::{DeadLetter, Headers, Output, OutputBody, Partition, Published};
 use tokio::sync::oneshot;
@@ -69,6 +71,8 @@ pub struct Publisher {
     requests: mpsc::Sender<Request>,
     /// Shared with the thread.
     published: Arc<Mutex<PublishedUpTo>>,
+    /// Shared with the thread.
+    refused: Arc<OnceLock<String>>,
 }
 
 impl Publisher {
@@ -82,12 +86,19 @@ impl Publisher {
         metrics: Arc<Metrics>,
     ) -> anyhow::Result<Publisher> {
         let (requests, inbox) = mpsc::channel();
-        let published = Arc::default();
-        let (client, shared) = (Box::new(client), Arc::clone(&published));
+        let (published, refused) = (Arc::default(), Arc::default());
         let (producers, retiring) = (VecDeque::new(), None);
-        let worker = Worker { client, producers, retiring, limits, metrics, published: shared };
+        let worker = Worker {
+            client: Box::new(client),
+            producers,
+            retiring,
+            limits,
+            metrics,
+            published: Arc::clone(&published),
+            refused: Arc::clone(&refused),
+        };
         std::thread::Builder::new().name("publisher".to_owned()).spawn(move || worker.run(&inbox))?;
-        Ok(Publisher { requests, published })
+        Ok(Publisher { requests, published, refused })
     }
 
     /// Waits until everything before is published or dropped and producers are at hand that no older one can follow.
@@ -103,6 +114,11 @@ impl Publisher {
     /// Up to where this process has published.
     pub fn published(&self) -> PublishedUpTo {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Which right the brokers find lacking, where they have refused to let us publish.
+    pub fn refused(&self) -> Option<&str> {
+        self.refused.get().map(String::as_str)
     }
 
     /// Hands a batch over. The session bounds how many are in hand.
@@ -131,6 +147,7 @@ struct Worker {
     limits: Limits,
     metrics: Arc<Metrics>,
     published: Arc<Mutex<PublishedUpTo>>,
+    refused: Arc<OnceLock<String>>,
 }
 
 impl Worker {
@@ -140,8 +157,10 @@ impl Worker {
             while let Some(request) = next.take() {
                 match request {
                     Request::Prepare(answer) => {
+                        let prepared = self.prepare();
+                        prepared.as_ref().err().into_iter().for_each(|error| self.note_refusal(error));
                         // Who asked may have gone; then nobody waits for it.
-                        let _ = answer.send(self.prepare());
+                        let _ = answer.send(prepared);
                     }
                     Request::Publish(job) => {
                         let mut jobs = vec![job];
@@ -191,12 +210,23 @@ impl Worker {
             Err(error) => {
                 tracing::warn!("publishing failed, so what is published is read again: {error:#}");
                 self.metrics.transactions_aborted.inc();
+                self.note_refusal(&error);
                 // Where it is the retiring that failed, the other producer has no part in it.
                 if self.retiring.is_none() {
                     self.retiring = self.producers.pop_front().map(|(_, id)| id);
                 }
                 session.end();
             }
+        }
+    }
+
+    /// A right that is lacking does not come by trying again.
+    fn note_refusal(&self, error: &anyhow::Error) {
+        let code = error.chain().find_map(|cause| cause.downcast_ref::<KafkaError>()?.rdkafka_error_code());
+        if let Some(right) = code.and_then(missing_right) {
+            // The first one is as good as any.
+            let _ =
+                self.refused.set(format!("the brokers do not let us publish: we lack {right}: {error:#}"));
         }
     }
 
@@ -380,7 +410,8 @@ struct Deliveries {
 #[derive(Default)]
 struct DeliveryState {
     on_the_way: usize,
-    failed: Option<String>,
+    /// The topic, and why.
+    failed: Option<(String, KafkaError)>,
 }
 
 impl Deliveries {
@@ -398,7 +429,7 @@ impl Deliveries {
         }
         match state.failed.take() {
             None => Ok(()),
-            Some(error) => bail!("delivery: {error}"),
+            Some((topic, error)) => Err(anyhow::Error::new(error).context(format!("delivery to {topic}"))),
         }
     }
 
@@ -407,15 +438,21 @@ impl Deliveries {
     }
 }
 
-impl ClientContext for Deliveries {}
+impl ClientContext for Deliveries {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, file: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        kafka::token(file)
+    }
+}
 
 impl ProducerContext for Deliveries {
     type DeliveryOpaque = ();
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         let mut state = self.lock();
-        if let Err((error, _)) = result {
-            state.failed.get_or_insert_with(|| error.to_string());
+        if let Err((error, message)) = result {
+            state.failed.get_or_insert_with(|| (message.topic().to_owned(), error.clone()));
         }
         state.on_the_way -= 1;
         if state.on_the_way == 0 {

@@ -82,7 +82,11 @@ pub async fn recover(
     publisher: &Publisher,
 ) -> Result<Recovered, RecoveryError> {
     // First of all no older transaction of this process may still be on its way.
-    publisher.prepare().await?;
+    let prepared = publisher.prepare().await;
+    if let Some(reason) = publisher.refused() {
+        return Err(RecoveryError::Stop(reason.to_owned()));
+    }
+    prepared?;
     // Should K be gone, this tells that something was published (rule 5).
     writer.note_published(&publisher.published()).await?;
     // Rule 1: K first, then P.

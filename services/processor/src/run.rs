@@ -209,6 +209,9 @@ impl Processor {
 
     /// Rule 5: what is published must still be applied. What is published is written down, too, where nothing else does it.
     async fn look_around(&mut self) -> anyhow::Result<()> {
+        if let Some(reason) = self.publisher.refused() {
+            bail!(reason.to_owned());
+        }
         let published = self.publisher.published();
         let Some(writer) = self.database.connected().filter(|_| !published.is_empty()) else { return Ok(()) };
         if let Err(RecoveryError::Stop(reason)) = recovery::still_sound(writer, &published).await {

@@ -4,12 +4,13 @@
 //! the record is queued, and waits while the queue is full; what was refused, and why, is known after [`Sink::finish`].
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::fmt;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail};
-use rdkafka::client::ClientContext;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::{DeliveryResult, Message};
@@ -93,6 +94,8 @@ impl fmt::Display for Delivered {
 pub struct Sink {
     producer: ThreadedProducer<Reports>,
     state: Arc<State>,
+    /// Whether the brokers want to know who is there.
+    asks_who: bool,
 }
 
 impl Sink {
@@ -135,7 +138,7 @@ impl Sink {
         let producer: ThreadedProducer<Reports> = client
             .create_with_context(Reports(Arc::clone(&state)))
             .context("the Kafka producer's settings")?;
-        let sink = Sink { producer, state };
+        let sink = Sink { producer, state, asks_who: kafka::is_secured(&client) };
         sink.check_topics(&brokers, topics)?;
         Ok(sink)
     }
@@ -146,7 +149,9 @@ impl Sink {
             .map_err(|error| anyhow!("Kafka at {brokers} does not answer: {error}"))?;
         let known: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
         if let Some(missing) = topics.iter().find(|topic| !known.contains(topic)) {
-            bail!("topic {missing} does not exist at {brokers}; stocktide migrate creates it");
+            // Brokers that ask who is there do not say whether a topic is missing or a right.
+            let or = if self.asks_who { ", or we lack a right on it (stocktide topics acls)" } else { "" };
+            bail!("topic {missing} does not exist at {brokers}{or}; stocktide migrate creates it");
         }
         self.state.connected();
         Ok(())
@@ -308,6 +313,12 @@ impl State {
 struct Reports(Arc<State>);
 
 impl ClientContext for Reports {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, file: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        kafka::token(file)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         // Connections that fail come again as errors, and are retried, as is the request for a producer's id.
         let is_told_elsewhere = matches!(facility, "FAIL" | "ERROR" | "GETPID");

@@ -23,8 +23,10 @@ pub mod reject_sample;
 pub mod report;
 pub mod reports;
 pub mod retention;
+pub mod roles;
 mod rows;
 pub mod timer;
+mod tls;
 pub mod writer;
 
 pub use apply::{Applied, Batch, Corrected, Counts, Headers, Partition, RawRecord, Span, Timings};

@@ -123,15 +123,8 @@ struct Part {
 }
 
 impl Part {
-    fn table(&self) -> &str {
-        self.partition.as_deref().unwrap_or("events_log_default")
-    }
-
-    /// Which rows of the table it has; in UTC, as the partitions are.
+    /// Which rows of the log it has; in UTC, as the partitions are.
     fn rows(&self) -> String {
-        if self.partition.is_some() {
-            return "true".to_owned();
-        }
         let next = self.month.checked_add_months(Months::new(1)).unwrap_or(self.month);
         format!("processed_at >= '{}' AND processed_at < '{}'", instant(self.month), instant(next))
     }
@@ -160,7 +153,7 @@ async fn drop_part(pool: &PgPool, part: &Part, options: RetentionOptions) -> Res
     if !options.dry_run {
         // What is counted has to stay as it is, and only a writer of so old a month would meet this lock.
         wait_for_locks(&mut transaction, options.patience).await?;
-        let frozen = execute(&mut transaction, format!("LOCK TABLE {} IN SHARE MODE", part.table())).await;
+        let frozen = of_month(&mut transaction, "SELECT lock_events_log_month($1)", part).await;
         frozen.map_err(|error| if lost_a_race(&error) { in_use() } else { error.into() })?;
         wait_for_locks(&mut transaction, LOCK_WAIT).await?;
     }
@@ -191,8 +184,7 @@ async fn drop_part(pool: &PgPool, part: &Part, options: RetentionOptions) -> Res
 /// What a month holds, and what it takes on disk.
 async fn count(connection: &mut PgConnection, part: &Part) -> Result<(Vec<Extent>, i64), sqlx::Error> {
     let sql = format!(
-        "SELECT topic, partition, count(*), max(\"offset\"), coalesce(max(timer_seq), 0) FROM {} WHERE {} GROUP BY 1, 2 ORDER BY 1, 2",
-        part.table(),
+        "SELECT topic, partition, count(*), max(\"offset\"), coalesce(max(timer_seq), 0) FROM events_log WHERE {} GROUP BY 1, 2 ORDER BY 1, 2",
         part.rows()
     );
     let extents = sqlx::query_as(AssertSqlSafe(sql)).fetch_all(&mut *connection).await?;
@@ -213,13 +205,15 @@ async fn try_drop(
         return Ok(Some(needed_for));
     }
     raise_floor(connection, extents).await?;
-    crate::report::keep_rejects(connection, part.table(), &part.rows()).await?;
-    let sql = match &part.partition {
-        Some(name) => format!("DROP TABLE {name}"),
-        None => format!("DELETE FROM {} WHERE {}", part.table(), part.rows()),
-    };
-    execute(connection, sql).await?;
+    crate::report::keep_rejects(connection, &part.rows()).await?;
+    of_month(connection, "SELECT drop_events_log_month($1)", part).await?;
     Ok(None)
+}
+
+/// Calls a function that does with the owner's rights what the jobs' role must not do by itself.
+async fn of_month(connection: &mut PgConnection, call: &'static str, part: &Part) -> Result<(), sqlx::Error> {
+    sqlx::query(call).bind(part.month).execute(connection).await?;
+    Ok(())
 }
 
 /// Why rows up to these offsets have to stay, if they have to.

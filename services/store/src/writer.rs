@@ -6,10 +6,12 @@ use std::time::Duration;
 
 use stocktide_domain::Catalogue;
 use tokio_postgres::error::SqlState;
-use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage, Statement};
+use tokio_postgres::tls::MakeTlsConnect;
+use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage, Socket, Statement};
 
 use crate::error::StoreError;
 use crate::reads;
+use crate::tls::Way;
 
 /// How the processor writes.
 #[derive(Debug, Clone)]
@@ -211,10 +213,7 @@ impl Writer {
     /// [`StoreError::Unavailable`] where trying again may help, [`StoreError::Stop`] where it does not: PostgreSQL 18.0
     /// or 18.1 (they lose updates), `synchronous_commit` off, another installation's timezone.
     pub async fn connect(options: WriterOptions) -> Result<Writer, StoreError> {
-        let mut config: tokio_postgres::Config = options
-            .url
-            .parse()
-            .map_err(|e| StoreError::Stop(format!("the database URL is not valid: {e}")))?;
+        let Way { mut config, tls } = Way::of(&options.url).map_err(StoreError::Stop)?;
         config
             .application_name("stocktide-processor")
             .connect_timeout(Duration::from_secs(5))
@@ -222,24 +221,11 @@ impl Writer {
             .keepalives_interval(Duration::from_secs(3))
             .keepalives_retries(3)
             .tcp_user_timeout(Duration::from_secs(20));
-        let (client, mut connection) = config.connect(NoTls).await?;
         let warned = Arc::new(AtomicBool::new(false));
-        let seen = Arc::clone(&warned);
-        tokio::spawn(async move {
-            while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-                if let AsyncMessage::Notice(notice) = message
-                    && notice.severity() == "WARNING"
-                {
-                    // A COMMIT in the flight of a failed transaction rolls it back, so the ROLLBACK after it finds none.
-                    if *notice.code() == SqlState::NO_ACTIVE_SQL_TRANSACTION {
-                        tracing::debug!("PostgreSQL: {}", notice.message());
-                    } else {
-                        tracing::warn!("PostgreSQL: {}", notice.message());
-                    }
-                    seen.store(true, Ordering::SeqCst);
-                }
-            }
-        });
+        let client = match tls {
+            Some(tls) => open(&config, tls, Arc::clone(&warned)).await?,
+            None => open(&config, NoTls, Arc::clone(&warned)).await?,
+        };
         reads::check_server(&client).await?;
         client.batch_execute(&session_settings(&options)).await?;
         reads::check_installation(&client, &options).await?;
@@ -284,6 +270,35 @@ impl Writer {
         };
         self.out_of_step = !answer.iter().any(is_number);
     }
+}
+
+/// Connects, and lets the connection's own task note when the server has warned.
+async fn open<T>(
+    config: &tokio_postgres::Config,
+    tls: T,
+    warned: Arc<AtomicBool>,
+) -> Result<Client, tokio_postgres::Error>
+where
+    T: MakeTlsConnect<Socket>,
+    T::Stream: Send + 'static,
+{
+    let (client, mut connection) = config.connect(tls).await?;
+    tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notice(notice) = message
+                && notice.severity() == "WARNING"
+            {
+                // A COMMIT in the flight of a failed transaction rolls it back, so the ROLLBACK after it finds none.
+                if *notice.code() == SqlState::NO_ACTIVE_SQL_TRANSACTION {
+                    tracing::debug!("PostgreSQL: {}", notice.message());
+                } else {
+                    tracing::warn!("PostgreSQL: {}", notice.message());
+                }
+                warned.store(true, Ordering::SeqCst);
+            }
+        }
+    });
+    Ok(client)
 }
 
 /// Rule 7 of the protocol: a frozen process must not hold stock locks against everyone, so the server ends its

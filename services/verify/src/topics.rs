@@ -1,13 +1,17 @@
 //! The topics, read without joining any group and without leaving a trace on the broker.
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
+use rdkafka::admin::{AdminOptions, ResourceSpecifier};
+use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::{ClientConfig, ClientContext, Message, Offset, TopicPartitionList};
+
+use stocktide_runtime::kafka;
 
 use crate::record::Record;
 
@@ -23,6 +27,12 @@ const STALL: Duration = Duration::from_mins(1);
 struct Quiet;
 
 impl ClientContext for Quiet {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, file: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        kafka::token(file)
+    }
+
     fn log(&self, _: RDKafkaLogLevel, facility: &str, message: &str) {
         tracing::debug!(target: "librdkafka", facility, "{message}");
     }
@@ -90,12 +100,10 @@ impl Topics {
             .set("fetch.queue.backoff.ms", "10")
             .set("fetch.wait.max.ms", "20")
             .set("isolation.level", "read_committed");
-        let committed = config.create_with_context(Quiet).context("the Kafka client")?;
-        let uncommitted = config
-            .clone()
-            .set("isolation.level", "read_uncommitted")
-            .create_with_context(Quiet)
-            .context("the Kafka client")?;
+        let committed = kafka::consumer(&config, Quiet).context("the Kafka client")?;
+        let mut of_all = config.clone();
+        of_all.set("isolation.level", "read_uncommitted");
+        let uncommitted = kafka::consumer(&of_all, Quiet).context("the Kafka client")?;
         Ok(Topics { config, committed, uncommitted })
     }
 
@@ -166,7 +174,7 @@ impl Topics {
     /// # Errors
     /// The broker does not answer, or not to us.
     pub async fn aged_before(&self, topic: &str) -> anyhow::Result<Option<i64>> {
-        let admin: AdminClient<Quiet> = self.config.create_with_context(Quiet).context("the Kafka client")?;
+        let admin = kafka::admin(&self.config, Quiet).context("the Kafka client")?;
         let asked = [ResourceSpecifier::Topic(topic)];
         let answer =
             admin.describe_configs(&asked, &AdminOptions::new().request_timeout(Some(REQUEST))).await;
@@ -198,8 +206,7 @@ impl Topics {
         if open.is_empty() {
             return Ok(());
         }
-        let consumer: BaseConsumer<Quiet> =
-            self.config.create_with_context(Quiet).context("the Kafka client")?;
+        let consumer = kafka::consumer(&self.config, Quiet).context("the Kafka client")?;
         consumer.assign(&assignment(topic, &open)?)?;
         let mut heard = Instant::now();
         while !open.is_empty() {

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Message, Offset, TopicPartitionList};
-use stocktide_runtime::kafka::{INPUT_TOPICS, LogContext, client_config};
+use stocktide_runtime::kafka::{self, INPUT_TOPICS, LogContext, client_config};
 use stocktide_runtime::{Config, clock};
 use stocktide_store::figures::Applied;
 
@@ -96,7 +96,7 @@ fn client(config: &Config) -> anyhow::Result<Client> {
         // One record is looked at.
         .set("fetch.message.max.bytes", "16384")
         .set("queued.max.messages.kbytes", "1024");
-    settings.create_with_context(LogContext).context("no Kafka consumer")
+    kafka::consumer(&settings, LogContext).context("no Kafka consumer")
 }
 
 fn see(client: &Client, applied: &BTreeMap<(String, i32), i64>) -> anyhow::Result<Vec<Seen>> {

@@ -3,6 +3,7 @@
 //! A processor tells of its own partitions, and says nothing any more when it is dead. This runs beside the jobs and asks the
 //! broker and the database itself, a few times a minute however many read the metrics.
 
+mod certificates;
 mod figures;
 mod inputs;
 pub mod metrics;
@@ -14,6 +15,7 @@ use sqlx::PgPool;
 use stocktide_runtime::{Config, clock};
 use tokio_util::sync::CancellationToken;
 
+use crate::certificates::Certificates;
 use crate::figures::Figures;
 use crate::inputs::Inputs;
 pub use crate::metrics::Metrics;
@@ -25,6 +27,7 @@ const EVERY: Duration = Duration::from_secs(5);
 pub async fn watch(config: Config, pool: PgPool, metrics: Arc<Metrics>, shutdown: CancellationToken) {
     let mut figures = Figures::new(pool.clone(), Arc::clone(&metrics));
     let mut inputs = Inputs::new(&config, Arc::clone(&metrics));
+    let mut certificates = Certificates::new(&config, Arc::clone(&metrics));
     let mut doing = Doing::default();
     while !shutdown.is_cancelled() {
         let looked = tokio::select! {
@@ -33,6 +36,8 @@ pub async fn watch(config: Config, pool: PgPool, metrics: Arc<Metrics>, shutdown
                 doing.well("the database's figures", applied.as_ref().err());
                 let seen = inputs.look(applied.ok()).await;
                 doing.well("the input topics", seen.as_ref().err());
+                let known = certificates.look().await;
+                doing.well("the certificates", known.as_ref().err());
                 seen.is_ok()
             } => looked,
             () = shutdown.cancelled() => return,

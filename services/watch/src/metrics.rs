@@ -19,6 +19,9 @@ stocktide_runtime::metrics! {
         dlq_open: IntGaugeVec = "stocktide_dlq_open_records" ["topic"],
         /// When the oldest of these was rejected, in seconds since 1970; 0: there is none.
         dlq_oldest: GaugeVec = "stocktide_dlq_oldest_open_timestamp_seconds" ["topic"],
+        /// When a certificate expires, in seconds since 1970, of several the first: kafka_server and postgres_server as the servers show
+        /// them; kafka_ca, kafka_client, postgres_ca and postgres_client as the configured files hold them. Infinity: none is used.
+        certificate_expiry: GaugeVec = "stocktide_certificate_expiry_timestamp_seconds" ["certificate"],
         /// Connections of this process's pool, by state: idle or in_use.
         pool: IntGaugeVec = "stocktide_database_pool_connections" ["state"],
         /// How long the watch waited for a connection of this process's pool.

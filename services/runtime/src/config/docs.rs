@@ -21,12 +21,14 @@ table, and a value that its key does not take, ends the program with one line th
 ```toml
 [kafka]
 brokers = \"kafka-1:9092,kafka-2:9092\"
+security_protocol = \"sasl_ssl\"
+ca_file = \"/etc/stocktide/kafka-ca.pem\"
+sasl_mechanism = \"SCRAM-SHA-512\"
+sasl_username = \"stocktide-processor\"
 sasl_password_file = \"/run/secrets/kafka\"
 
 [kafka.properties]
-security.protocol = \"SASL_PLAINTEXT\"
-sasl.mechanism = \"PLAIN\"
-sasl.username = \"stocktide\"
+client.rack = \"eu-west-2a\"
 
 [business]
 timezone = \"Europe/London\"
@@ -51,13 +53,30 @@ pub fn page() -> String {
 ## Kafka's own properties
 
 `kafka.properties.NAME` hands a property of librdkafka (its CONFIGURATION.md lists them) to every Kafka client. In the environment
-underscores stand for its dots: `STOCKTIDE_KAFKA_PROPERTIES_SECURITY_PROTOCOL`. TLS, to Kafka and to PostgreSQL, is not built in
-yet: a setting that asks for it is refused. Those that Stocktide's promises hang on cannot be set: {}.
+underscores stand for its dots: `STOCKTIDE_KAFKA_PROPERTIES_CLIENT_RACK`. Those that Stocktide's promises, or the verification of
+certificates, hang on cannot be set: {}.
+
+## TLS
+
+To Kafka: `kafka.security_protocol` and what follows it above. Brokers' certificates are always verified, with their host names.
+
+To PostgreSQL, in the URL, in libpq's words:
+
+| `sslmode` | |
+|---|---|
+| not set, `disable` | in clear |
+| `verify-full` | TLS; the server's certificate must be for its host, and signed by an authority of `sslrootcert` (a PEM file; `system` or not set: the system's file, which `SSL_CERT_FILE` may name). `sslcert` and `sslkey` name our own certificate, where the server asks for one |
+
+The others (`allow`, `prefer`, `require`, `verify-ca`) are refused: they fall back to less, or take any certificate.
+
+What does not let us in is said in one line before a command begins: a certificate that has expired, is for another host or signed
+by nobody in the file, a name or password that are refused. A processor ends with it, rather than wait for what does not pass.
 
 ## Secrets
 
 `database.url_file`, `kafka.sasl_password_file`, `narrative.key_file` and `api.token_file` name files that hold the secret alone; a newline
-at the end does not belong to it. A secret and its file in the same layer are refused; otherwise the higher layer holds.
+at the end does not belong to it. A password in `--database-url` is taken off the command line at the start, where other users of the
+machine could read it; `stocktide config` then shows the environment as its origin. A secret and its file in the same layer are refused; otherwise the higher layer holds.
 
 ## Object stores
 

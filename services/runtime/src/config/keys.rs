@@ -36,6 +36,8 @@ pub enum Kind {
     OneOf(&'static [&'static str]),
     /// The name of an IANA time zone.
     Timezone,
+    /// A name that PostgreSQL takes without quotes.
+    Identifier,
     /// Three capital letters.
     Currency,
     /// tracing's filter directives.
@@ -63,13 +65,21 @@ pub const KEYS: &[Key] = &[
         name: "database.url",
         default: None,
         kind: Kind::DatabaseUrl,
-        doc: "PostgreSQL, as postgres://user:password@host:port/database.",
+        doc: "PostgreSQL, as postgres://user:password@host:port/database; with TLS: ?sslmode=verify-full&sslrootcert=FILE \
+              (below).",
     },
     Key {
         name: "database.url_file",
         default: None,
         kind: Kind::File,
         doc: "A file that holds database.url, so that the password stands in no environment.",
+    },
+    Key {
+        name: "database.role_prefix",
+        default: Some("stocktide"),
+        kind: Kind::Identifier,
+        doc: "What the names of the services' group roles begin with (stocktide_processor, …); roles are the whole server's, so \
+              two installations on one server want two prefixes.",
     },
     Key {
         name: "kafka.brokers",
@@ -102,10 +112,49 @@ pub const KEYS: &[Key] = &[
         doc: "After so long the broker ends the transaction that a dead processor left open; until then readers wait.",
     },
     Key {
+        name: "kafka.security_protocol",
+        default: None,
+        kind: Kind::OneOf(&["plaintext", "ssl", "sasl_plaintext", "sasl_ssl"]),
+        doc: "How the brokers are spoken to, in Kafka's own words. Not set: plaintext.",
+    },
+    Key {
+        name: "kafka.ca_file",
+        default: None,
+        kind: Kind::File,
+        doc: "A PEM file of the authorities whose word for a broker counts. Not set: the system's.",
+    },
+    Key {
+        name: "kafka.certificate_file",
+        default: None,
+        kind: Kind::File,
+        doc: "A PEM file of our own certificate and what it is signed with, where the brokers ask for one (mutual TLS).",
+    },
+    Key {
+        name: "kafka.key_file",
+        default: None,
+        kind: Kind::File,
+        doc: "A PEM file of that certificate's private key.",
+    },
+    Key {
+        name: "kafka.sasl_mechanism",
+        default: None,
+        kind: Kind::OneOf(&["SCRAM-SHA-512", "SCRAM-SHA-256", "PLAIN", "OAUTHBEARER"]),
+        doc: "How we say who we are, where the protocol is sasl_….",
+    },
+    Key { name: "kafka.sasl_username", default: None, kind: Kind::Text, doc: "Our name (SCRAM, PLAIN)." },
+    Key {
         name: "kafka.sasl_password_file",
         default: None,
         kind: Kind::File,
-        doc: "A file that holds the librdkafka property sasl.password.",
+        doc: "A file that holds our password (SCRAM, PLAIN); in the environment itself it is \
+              STOCKTIDE_KAFKA_PROPERTIES_SASL_PASSWORD.",
+    },
+    Key {
+        name: "kafka.oauth_token_file",
+        default: None,
+        kind: Kind::File,
+        doc: "A file that holds a JWT (OAUTHBEARER), which somebody else keeps fresh; it is read again when four fifths of the \
+              token's time are over.",
     },
     Key {
         name: "business.currency",
@@ -353,6 +402,8 @@ pub const RESERVED_PROPERTIES: &[&str] = &[
     "enable.auto.offset.store",
     "enable.idempotence",
     "enable.partition.eof",
+    "enable.sasl.oauthbearer.unsecure.jwt",
+    "enable.ssl.certificate.verification",
     "group.id",
     "group.instance.id",
     "group.protocol",
@@ -361,7 +412,9 @@ pub const RESERVED_PROPERTIES: &[&str] = &[
     "metadata.broker.list",
     "partition.assignment.strategy",
     "request.required.acks",
+    "sasl.oauthbearer.config",
     "session.timeout.ms",
+    "ssl.endpoint.identification.algorithm",
     "transaction.timeout.ms",
     "transactional.id",
 ];

@@ -85,8 +85,18 @@ impl Setting {
         origin: &str,
     ) -> Result<Setting, ConfigError> {
         check_property(name, text, origin)?;
+        Ok(Setting::own_property(name, text, layer, origin))
+    }
+
+    /// A property that a key of ours stands for.
+    pub(super) fn own_property(name: &str, text: &str, layer: Layer, origin: &str) -> Setting {
         let path = PROPERTIES.split('.').chain([name]).map(str::to_owned).collect();
-        Ok(Setting { path, value: Value::from(text), layer, origin: origin.to_owned() })
+        Setting { path, value: Value::from(text), layer, origin: origin.to_owned() }
+    }
+
+    /// Whether it is that property of librdkafka.
+    pub(super) fn is_property(&self, name: &str) -> bool {
+        self.path.len() == 3 && self.path[2] == name && self.path[..2].join(".") == PROPERTIES
     }
 
     pub(super) fn is(&self, key: &str) -> bool {

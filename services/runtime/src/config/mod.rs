@@ -11,9 +11,11 @@ use serde::Deserialize;
 
 use crate::Secret;
 
+mod database_url;
 pub mod docs;
 pub mod keys;
 mod layers;
+mod security;
 mod settle;
 mod values;
 
@@ -25,7 +27,6 @@ pub use settle::Entry;
 #[serde(deny_unknown_fields)]
 pub struct Config {
     /// PostgreSQL.
-    #[serde(default)]
     pub database: Database,
     /// The way to Kafka.
     pub kafka: Kafka,
@@ -61,13 +62,16 @@ pub struct Config {
 }
 
 /// PostgreSQL.
-#[derive(Debug, Clone, Default, Deserialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// Where it is; [`Config::database_url`] says so when it is missing. What `url_file` holds is here already.
+    /// Where it is; [`Config::database_url`] says so when it is missing. What `url_file` holds is here already. Its `sslmode`
+    /// is `disable` or `verify-full`.
     pub url: Option<Secret>,
     /// The file that the URL was read from.
     pub url_file: Option<String>,
+    /// What the names of the services' group roles begin with.
+    pub role_prefix: String,
 }
 
 /// The way to Kafka.
@@ -87,9 +91,23 @@ pub struct Kafka {
     /// After this long the broker aborts an open transaction.
     #[serde(with = "values::duration")]
     pub transaction_timeout: Duration,
+    /// `plaintext`, `ssl`, `sasl_plaintext` or `sasl_ssl`.
+    pub security_protocol: Option<String>,
+    /// Whose word for a broker counts.
+    pub ca_file: Option<String>,
+    /// Our own certificate.
+    pub certificate_file: Option<String>,
+    /// Its key.
+    pub key_file: Option<String>,
+    /// How we say who we are.
+    pub sasl_mechanism: Option<String>,
+    /// Our name.
+    pub sasl_username: Option<String>,
     /// The file that `sasl.password` was read from.
     pub sasl_password_file: Option<String>,
-    /// Further librdkafka properties; what `sasl_password_file` holds is here already.
+    /// The file of our token.
+    pub oauth_token_file: Option<String>,
+    /// librdkafka's properties; what the keys above say is here already.
     #[serde(default)]
     pub properties: Properties,
 }
@@ -372,10 +390,10 @@ impl Config {
         Config::load(&Sources::default())
     }
 
-    /// PostgreSQL's URL.
+    /// PostgreSQL's URL, with `sslmode`, and with `sslrootcert` where that is `verify-full`.
     ///
     /// # Errors
-    /// [`ConfigError::Missing`], which says how to set it.
+    /// [`ConfigError::Missing`], which says how to set it; [`ConfigError::Conflict`] where there is nobody to trust.
     pub fn database_url(&self) -> anyhow::Result<String> {
         let url = self.database.url.as_ref().ok_or(ConfigError::Missing {
             what: "database",
@@ -383,7 +401,7 @@ impl Config {
             flag: "--database-url",
             key: "database.url",
         })?;
-        Ok(url.expose().to_owned())
+        Ok(database_url::explicit(url.expose())?)
     }
 
     /// Kafka's bootstrap addresses.

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::keys::{self, KEYS, Kind, PROPERTIES};
 use super::layers::{Layer, Setting};
-use super::{Config, ConfigError, values};
+use super::{Config, ConfigError, database_url, security, values};
 use crate::secret;
 
 /// A key, what it is set to, and where that came from; fit to be shown.
@@ -27,6 +27,9 @@ pub(super) fn settle(mut settings: Vec<Setting>) -> Result<Config, ConfigError> 
     take_from_file(&mut settings, &format!("{PROPERTIES}.sasl.password"), "kafka.sasl_password_file")?;
     take_from_file(&mut settings, "narrative.key", "narrative.key_file")?;
     take_from_file(&mut settings, "api.token", "api.token_file")?;
+    database_url::check(&settings)?;
+    security::stand_for_properties(&mut settings)?;
+    security::check(&settings)?;
     refuse_a_narrative_without_a_model(&settings)?;
     keep_heartbeat_below_a_third(&mut settings)?;
     let figment = settings.into_iter().fold(Figment::new(), Figment::merge);

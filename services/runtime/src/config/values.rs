@@ -31,6 +31,7 @@ impl Kind {
             }
             Kind::OneOf(words) => as_text(words.contains(&text)),
             Kind::Timezone => as_text(text.parse::<chrono_tz::Tz>().is_ok()),
+            Kind::Identifier => as_text(is_identifier(text)),
             Kind::Currency => as_text(text.len() == 3 && text.bytes().all(|b| b.is_ascii_uppercase())),
             Kind::LogFilter => as_text(tracing_subscriber::EnvFilter::builder().parse(text).is_ok()),
             Kind::Addresses => as_text(text.split(',').all(|a| is_address(a.trim()))),
@@ -67,6 +68,7 @@ impl Kind {
             }
             Kind::OneOf(words) => words.join(" or "),
             Kind::Timezone => "the name of an IANA time zone like UTC or Europe/London".to_owned(),
+            Kind::Identifier => "up to 40 small letters, digits and underscores, a letter first".to_owned(),
             Kind::Currency => "an ISO 4217 code of three capital letters like GBP".to_owned(),
             Kind::LogFilter => {
                 "error, warn, info, debug, trace, or directives like info,stocktide_processor=debug"
@@ -82,6 +84,12 @@ impl Kind {
 fn names_place(url: &str, scheme: &str) -> bool {
     let place = url.strip_prefix(scheme).and_then(|rest| rest.strip_prefix("://"));
     place.is_some_and(|place| !place.is_empty() && (scheme == "file" || !place.starts_with('/')))
+}
+
+fn is_identifier(text: &str) -> bool {
+    text.len() <= 40
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn is_address(text: &str) -> bool {

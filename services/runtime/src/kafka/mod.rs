@@ -1,17 +1,26 @@
 //! The way to Kafka: clients, their log lines, and the topics.
 
+use std::error::Error;
+
 use rdkafka::ClientConfig;
-use rdkafka::client::ClientContext;
+use rdkafka::admin::AdminClient;
+use rdkafka::client::{ClientContext, OAuthToken};
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::consumer::ConsumerContext;
+use rdkafka::consumer::{BaseConsumer, Consumer as _, ConsumerContext};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 
-use crate::Config;
+use crate::{Config, tls};
 
+pub mod acls;
 mod headers;
+mod reach;
+pub mod rights;
+mod token;
 mod topics;
 
 pub use headers::{Header, headers};
+pub use reach::{Refused, is_secured, reach, tls_servers};
+pub use token::{give_token, token};
 pub use topics::{Change, DLQ_HEADROOM_BYTES, TopicChange, ensure_topics};
 
 /// Online orders and what becomes of them.
@@ -51,7 +60,46 @@ pub fn client_config(config: &Config) -> ClientConfig {
     for (name, value) in config.kafka.properties.iter() {
         client.set(name, value);
     }
+    let with_tls = client.get("security.protocol").is_some_and(|p| p.to_ascii_lowercase().ends_with("ssl"));
+    let trusts = ["ssl.ca.location", "ssl.ca.pem"].iter().any(|name| client.get(name).is_some());
+    if let Some(system) = tls::system_ca_file().filter(|_| with_tls && !trusts) {
+        // The library's own default is where it was built, and the image has no such place.
+        client.set("ssl.ca.location", system.display().to_string());
+    }
     client
+}
+
+/// A consumer that is ready to be asked.
+///
+/// # Errors
+/// When the settings make none, or it gets no token; one line.
+pub fn consumer<C: ConsumerContext>(config: &ClientConfig, context: C) -> anyhow::Result<BaseConsumer<C>> {
+    let consumer: BaseConsumer<C> = config.create_with_context(context)?;
+    give_token(consumer.client(), config).map_err(anyhow::Error::msg)?;
+    Ok(consumer)
+}
+
+/// An admin client that is ready to be asked.
+///
+/// # Errors
+/// As [`consumer`].
+pub fn admin<C: ClientContext>(config: &ClientConfig, context: C) -> anyhow::Result<AdminClient<C>> {
+    let admin: AdminClient<C> = config.create_with_context(context)?;
+    give_token(admin.inner(), config).map_err(anyhow::Error::msg)?;
+    Ok(admin)
+}
+
+/// What a client lacks that the brokers refuse to let work, in words: which ACL. None: it is something else.
+pub fn missing_right(code: RDKafkaErrorCode) -> Option<&'static str> {
+    match code {
+        RDKafkaErrorCode::TopicAuthorizationFailed => Some("a right on the topic"),
+        RDKafkaErrorCode::GroupAuthorizationFailed => Some("the right Read on the consumer group"),
+        RDKafkaErrorCode::TransactionalIdAuthorizationFailed => {
+            Some("the right Write on the transactional ids")
+        }
+        RDKafkaErrorCode::ClusterAuthorizationFailed => Some("a right on the cluster"),
+        _ => None,
+    }
 }
 
 /// A client context that does nothing but log by [`log_line`] and [`log_error`].
@@ -59,6 +107,12 @@ pub fn client_config(config: &Config) -> ClientConfig {
 pub struct LogContext;
 
 impl ClientContext for LogContext {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, file: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        token(file)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_line(level, facility, message);
     }
@@ -99,8 +153,9 @@ pub fn log_error(error: &KafkaError, reason: &str) {
                 | RDKafkaErrorCode::Resolve
         )
     );
-    if code == Some(RDKafkaErrorCode::PartitionEOF) {
-        // Who asks for it (enable.partition.eof) gets it from poll as well.
+    if code == Some(RDKafkaErrorCode::PartitionEOF) || code.is_some_and(|code| missing_right(code).is_some())
+    {
+        // Who polls gets the one (if enable.partition.eof asks for it) and the other from there as well.
         tracing::trace!(target: "librdkafka", "{reason}");
     } else if transient {
         tracing::warn!(target: "librdkafka", "{reason}");

@@ -71,8 +71,7 @@ impl fmt::Display for TopicChange {
 /// When Kafka cannot be reached or refuses, or a topic is compacted: compaction would drop records that must be counted.
 pub async fn ensure_topics(config: &Config) -> anyhow::Result<Vec<TopicChange>> {
     let brokers = config.kafka_brokers()?;
-    let admin: AdminClient<LogContext> = client_config(config).create_with_context(LogContext)?;
-    let admin = Arc::new(admin);
+    let admin = Arc::new(super::admin(&client_config(config), LogContext)?);
     let mut changes = create_missing(&admin, config).await.with_context(|| format!("Kafka at {brokers}"))?;
     let created: Vec<&str> = changes.iter().map(|c| c.topic).collect();
     let existing: Vec<&'static str> = TOPICS.into_iter().filter(|t| !created.contains(t)).collect();
