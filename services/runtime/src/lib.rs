@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
+pub mod terminal;
 
 pub use config::{Config, ConfigError};
 pub use secret::Secret;

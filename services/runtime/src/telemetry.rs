@@ -7,6 +7,7 @@ use tracing_subscriber::EnvFilter;
 
 use crate::Config;
 use crate::config::LogFormat;
+use crate::terminal::LogLines;
 
 /// The store's client tells each of its retries, and what came of them is told by whoever asked: the answer of a failing
 /// command stays one line. Who wants them names the module in `log.filter`.
@@ -18,9 +19,11 @@ const QUIET: &str = "object_store::client::retry=off";
 /// When the filter does not parse, or logging has been started before.
 pub fn init(config: &Config) -> anyhow::Result<()> {
     let filter = EnvFilter::builder().parse(filter(&config.log.filter)).context("log.filter")?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let coloured = config.log.format == LogFormat::Text && std::io::stderr().is_terminal();
+    let builder =
+        tracing_subscriber::fmt().with_env_filter(filter).with_writer(move || LogLines { coloured });
     let started = match config.log.format {
-        LogFormat::Text => builder.with_ansi(std::io::stderr().is_terminal()).try_init(),
+        LogFormat::Text => builder.with_ansi(coloured).try_init(),
         LogFormat::Json => builder.json().flatten_event(true).with_current_span(false).try_init(),
     };
     started.map_err(|e| anyhow!("logging: {e}"))

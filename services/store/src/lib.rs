@@ -7,6 +7,7 @@ pub mod api;
 pub mod apply;
 pub mod catalogue;
 mod copy;
+pub mod dlq;
 pub mod error;
 pub mod facts;
 pub mod figures;

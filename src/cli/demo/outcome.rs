@@ -11,8 +11,9 @@ use stocktide_store::overview::{Seller, TopicFates};
 use stocktide_verify::Report;
 
 use crate::cli::table::table;
-use crate::cli::topics::render::{Record, escape};
+use crate::cli::topics::render::Record;
 use crate::cli::{dev, verify};
+use stocktide_runtime::terminal::escape;
 
 use super::report::ReportMade;
 
