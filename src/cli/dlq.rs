@@ -233,7 +233,8 @@ fn state(text: &str) -> Result<State, String> {
     State::of_name(text).ok_or_else(allowed)
 }
 
-fn words(text: &str) -> Result<String, String> {
+/// A name or a note.
+pub fn words(text: &str) -> Result<String, String> {
     let text = text.trim();
     if text.is_empty() || text.chars().count() > LONGEST_WORDS || text.contains('\0') {
         return Err(format!("allowed: 1 to {LONGEST_WORDS} characters"));
@@ -267,7 +268,7 @@ fn moment(name: &str, text: &str, config: &Config) -> Result<DateTime<Utc>, Usag
 }
 
 /// The operating system's user, by name where the environment has it.
-fn user() -> String {
+pub fn user() -> String {
     let named = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
     let named = named.and_then(|name| words(&name).ok());
     named.unwrap_or_else(|| {

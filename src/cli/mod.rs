@@ -19,7 +19,7 @@ mod demo;
 mod dev;
 mod dlq;
 mod facts;
-
+mod forget;
 mod health;
 mod import;
 mod jobs;
@@ -90,6 +90,7 @@ enum Command {
     Dlq(dlq::DlqArgs),
     Report(report::ReportArgs),
     Facts(facts::FactsArgs),
+    Forget(forget::ForgetArgs),
 
     Verify(verify::VerifyArgs),
     Health(health::HealthArgs),
@@ -151,6 +152,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Dlq(args) => dlq::run(args, &config).await,
         Command::Report(args) => report::run(args, &config).await,
         Command::Facts(args) => facts::run(args, &config).await,
+        Command::Forget(args) => forget::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,
         Command::Health(args) => health::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,

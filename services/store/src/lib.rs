@@ -11,6 +11,7 @@ pub mod dlq;
 pub mod error;
 pub mod facts;
 pub mod figures;
+pub mod forget;
 pub mod jobs;
 mod lookups;
 pub mod migrate;

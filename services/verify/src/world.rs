@@ -113,6 +113,7 @@ impl World {
             event: Some(event_id(n)),
             value: Some(Digest::of(&value)),
             redacted: false,
+            erased: false,
             processed_at: PROCESSED_AT,
             timer_seq: None,
         });
@@ -211,6 +212,7 @@ impl World {
             event: None,
             value: value.map(Digest::of),
             redacted: false,
+            erased: false,
             processed_at: PROCESSED_AT,
             timer_seq: None,
         });
