@@ -2,6 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod command;
+#[path = "dlq/forget.rs"]
+mod forget;
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -214,6 +214,11 @@ fn with_causes(error: &anyhow::Error) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+/// A line beside the answer, to stderr, of something that was found in somebody's file.
+pub fn complain_of(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", defuse(&line.to_string()));
+}
+
 /// A line of the answer, to stdout, without anything that a terminal would act upon. A reader that has gone away is an error,
 /// not a panic.
 pub fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
