@@ -11,12 +11,16 @@ const ANN: &str = "ann-17850";
 
 fn order_of(user: &str, order_id: &str) -> Value {
     let order = with(with(order(), "user_id", user), "order_id", order_id);
-    with(with(order, "shipping_address", json!({"street": "1 High St"})), "email", "ann@example.com")
+    with(
+        with(order, "shipping_address", json!({"street": "1 High St"})),
+        "email",
+        format!("{user}@example.com"),
+    )
 }
 
 fn about(order_id: &str, kind: &str) -> Value {
     json!({"event_id": Uuid::now_v7(), "type": kind, "order_id": order_id, "order_timestamp": "2025-03-01T11:00:00Z",
-        "email": "ann@example.com"})
+        "email": format!("{ANN}@example.com")})
 }
 
 fn forget(world: &World, args: &[&str]) -> Outcome {
@@ -35,7 +39,9 @@ async fn rows_with(world: &World, text: &str) -> Vec<String> {
     let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
     let mut found = Vec::new();
     for table in tables {
-        let sql = format!("SELECT t::text FROM {table} t WHERE t::text LIKE '%' || $1 || '%' OR t::text LIKE '%' || $2 || '%'");
+        let sql = format!(
+            "SELECT t::text FROM {table} t WHERE t::text LIKE '%' || $1 || '%' OR t::text LIKE '%' || $2 || '%'"
+        );
         let rows: Vec<String> = sqlx::query_scalar(sqlx::AssertSqlSafe(sql))
             .bind(text)
             .bind(&hex)
@@ -73,7 +79,7 @@ async fn a_user_who_is_forgotten_leaves_every_sum_as_it_was_and_nothing_of_thems
     let sent = world.sender().send("key", records).await;
     let ghost_at = super::name(&sent[7].1);
     world.process().await;
-    let paid = with(payment("a1"), "billing", json!({"customer": ANN, "email": "ann@example.com"}));
+    let paid = with(payment("a1"), "billing", json!({"customer": ANN}));
     world.send_events("payments", "p", &[paid]).await;
     world.process().await;
     world.verify().await;
@@ -85,20 +91,30 @@ async fn a_user_who_is_forgotten_leaves_every_sum_as_it_was_and_nothing_of_thems
     assert_eq!(stats(&world, ANN).await, before, "a dry run changes nothing");
     let told = forget(&world, &[ANN, "--json", "--by", "case 12"]).done().documents().remove(0);
     let token = told["token"].as_str().unwrap().to_owned();
-    assert_eq!((&told["orders"], &told["rejects"], &told["waiting"]), (&json!(3), &json!(2), &json!(0)), "{told}");
+    assert_eq!(
+        (&told["orders"], &told["rejects"], &told["waiting"]),
+        (&json!(3), &json!(2), &json!(0)),
+        "{told}"
+    );
     assert_eq!(told["log_rows"], 9, "{told}");
-    for text in [ANN, "ann@example.com"] {
-        assert_eq!(rows_with(&world, text).await, Vec::<String>::new());
-    }
+    assert_eq!(rows_with(&world, ANN).await, Vec::<String>::new());
     assert_eq!(stats(&world, &token).await, before);
-    assert_eq!((stats(&world, ANN).await, stats(&world, "bob").await, world.stock().await), (None, bob, stock));
+    assert_eq!(
+        (stats(&world, ANN).await, stats(&world, "bob").await, world.stock().await),
+        (None, bob, stock)
+    );
     assert_eq!(world.rollups().await.len(), rollups);
     assert!(!rows_with(&world, "1 High St").await.is_empty(), "bob's address stays");
     verify_says(&world, "9 records of the log had a user erased (1 forgotten)");
     let again = forget(&world, &[ANN]);
     assert_eq!(again.code, 1);
-    assert!(again.complaint().starts_with("there is nothing of user \"ann-17850\" in the database (forgotten 20"));
-    assert_eq!(forget(&world, &["nobody"]).complaint(), "there is nothing of user \"nobody\" in the database");
+    assert!(
+        again.complaint().starts_with("there is nothing of user \"ann-17850\" in the database (forgotten 20")
+    );
+    assert_eq!(
+        forget(&world, &["nobody"]).complaint(),
+        "there is nothing of user \"nobody\" in the database"
+    );
     assert_eq!(forget(&world, &[&token]).code, 2);
 
     // Events that come afterwards are new; the token stays.
@@ -122,12 +138,11 @@ async fn a_user_who_is_forgotten_leaves_every_sum_as_it_was_and_nothing_of_thems
     world.verify().await;
 
     // Where the topic has forgotten, too, the log stands in for it.
-    let ends: Vec<(i32, i64)> = sqlx::query_as(
-        "SELECT partition, next_offset FROM partition_progress WHERE topic = 'online_orders'",
-    )
-    .fetch_all(&world.database)
-    .await
-    .unwrap();
+    let ends: Vec<(i32, i64)> =
+        sqlx::query_as("SELECT partition, next_offset FROM partition_progress WHERE topic = 'online_orders'")
+            .fetch_all(&world.database)
+            .await
+            .unwrap();
     for (partition, end) in ends {
         world.delete_records("online_orders", partition, end).await;
     }
