@@ -10,7 +10,7 @@ use stocktide_store::catalogue::{
 };
 
 use super::table::table;
-use super::{connect, say};
+use super::{complain_of, connect, say};
 
 /// How many of the opening stocks that were left as they are people are shown.
 const SHOWN: usize = 10;
@@ -94,7 +94,7 @@ fn refused(dir: &Path, refusals: &[Refusal], json: bool) -> anyhow::Result<ExitC
         return Ok(ExitCode::FAILURE);
     }
     for refusal in refusals {
-        eprintln!("{refusal}");
+        complain_of(refusal);
     }
     anyhow::bail!("{} refused in {}: nothing was loaded", refusals.len(), dir.display());
 }

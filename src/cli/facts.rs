@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use stocktide_runtime::Config;
+use stocktide_runtime::terminal::escape;
 use stocktide_store::facts::{self, Fact};
 
 use super::{connect, say};
@@ -61,9 +62,8 @@ pub fn in_words(fact: &Fact) -> String {
         ("payment_status", text(&fact.payment_status)),
         ("payment_datetime", fact.payment_datetime.map_or_else(|| "-".to_owned(), time)),
     ];
-    // Control characters of a producer's text must not reach the terminal.
-    let clean =
-        |value: &str| value.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect::<String>();
+    // A producer's text must not command the terminal, nor look like another column.
+    let clean = |value: &str| escape(value.as_bytes());
     let lines = columns.map(|(name, value)| format!("{name:<16}  {}", clean(&value)));
     lines.join("\n")
 }

@@ -10,6 +10,7 @@ use rdkafka::error::KafkaError;
 use sqlx::{Connection, PgPool};
 use stocktide_runtime::config::{Flag, Sources};
 use stocktide_runtime::secret::mask_url;
+use stocktide_runtime::terminal::defuse;
 use stocktide_runtime::{Config, ConfigError, kafka, telemetry};
 
 mod api;
@@ -17,8 +18,10 @@ mod catalog;
 mod config;
 mod demo;
 mod dev;
+mod dlq;
 pub mod door;
 mod facts;
+mod forget;
 mod health;
 mod import;
 mod jobs;
@@ -88,8 +91,11 @@ enum Command {
     Api(api::ApiArgs),
     Up(up::UpArgs),
     Topics(topics::TopicsArgs),
+    Dlq(dlq::DlqArgs),
     Report(report::ReportArgs),
     Facts(facts::FactsArgs),
+    Forget(forget::ForgetArgs),
+
     Verify(verify::VerifyArgs),
     Health(health::HealthArgs),
     Config(config::ConfigArgs),
@@ -164,8 +170,10 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
         Command::Api(args) => api::run(args, &config).await,
         Command::Up(args) => up::run(args, &config).await,
         Command::Topics(args) => topics::run(args, &config).await,
+        Command::Dlq(args) => dlq::run(args, &config).await,
         Command::Report(args) => report::run(args, &config).await,
         Command::Facts(args) => facts::run(args, &config).await,
+        Command::Forget(args) => forget::run(args, &config).await,
         Command::Verify(args) => verify::run(args, &config).await,
         Command::Health(args) => health::run(args, &config).await,
         Command::Config(args) => config::run(args, &config).await,
@@ -230,7 +238,7 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
 }
 
 fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "stocktide: {message}");
+    let _ = writeln!(std::io::stderr().lock(), "stocktide: {}", defuse(message));
 }
 
 /// The chain of causes with colons between; a cause that the text above it has told already is not told again.
@@ -253,9 +261,15 @@ fn with_causes(error: &anyhow::Error) -> String {
     line.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// A line of the answer, to stdout. A reader that has gone away is an error, not a panic.
+/// A line beside the answer, to stderr, of something that was found in somebody's file.
+pub fn complain_of(line: impl std::fmt::Display) {
+    let _ = writeln!(std::io::stderr().lock(), "{}", defuse(&line.to_string()));
+}
+
+/// A line of the answer, to stdout, without anything that a terminal would act upon. A reader that has gone away is an error,
+/// not a panic.
 pub fn say(line: impl std::fmt::Display) -> std::io::Result<()> {
-    writeln!(std::io::stdout().lock(), "{line}")
+    writeln!(std::io::stdout().lock(), "{}", defuse(&line.to_string()))
 }
 
 /// A small pool of connections to the configured database.

@@ -12,7 +12,7 @@ use stocktide_producers::sink::{Delivered, Sink};
 use stocktide_runtime::{Config, clock};
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::{Usage, say};
+use super::{Usage, complain_of, say};
 
 /// How long the last answers may take.
 const DEADLINE: Duration = Duration::from_secs(70);
@@ -96,7 +96,7 @@ fn refuse(args: &SendArgs, problems: &[Problem]) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     for problem in problems.iter().take(SHOWN) {
-        eprintln!("{name}: {problem}");
+        complain_of(format_args!("{name}: {problem}"));
     }
     anyhow::bail!("{} in {name} cannot be sent: nothing was sent", problems.len());
 }

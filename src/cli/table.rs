@@ -1,9 +1,13 @@
 //! Tables for people.
 
+use stocktide_runtime::terminal::escape;
+
 /// Rows under a header, columns aligned: to the right where every cell is a number or says that there is none.
 pub fn table(header: &[&str], rows: &[Vec<String>]) -> String {
     let width = |text: &str| text.chars().count();
-    let cell = |row: &[String], at: usize| row.get(at).cloned().unwrap_or_default();
+    // A cell is one line, whatever a producer wrote into it.
+    let cell =
+        |row: &[String], at: usize| row.get(at).map(|cell| escape(cell.as_bytes())).unwrap_or_default();
     let columns: Vec<(usize, bool)> = (0..header.len())
         .map(|at| {
             let widest =

@@ -9,6 +9,7 @@ use anyhow::Context;
 use indicatif::ProgressBar;
 use stocktide_runtime::Config;
 use stocktide_runtime::secret::mask_url;
+use stocktide_runtime::terminal::escape;
 use stocktide_verify::{Report, VerifyOptions};
 
 use super::say;
@@ -70,7 +71,7 @@ pub fn in_words(report: &Report) -> String {
     let differing: Vec<_> = report.checks.iter().filter(|check| check.differing > 0).collect();
     for check in &differing {
         parts.push(format!("\n{}: {} of {} differ", check.name, check.differing, check.checked));
-        parts.extend(check.examples.iter().map(|example| format!("  {example}")));
+        parts.extend(check.examples.iter().map(|example| format!("  {}", escape(example.as_bytes()))));
         if check.differing > check.examples.len() as u64 {
             parts.push("  …".to_owned());
         }

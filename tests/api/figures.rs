@@ -252,6 +252,13 @@ async fn orders(world: &World, api: &Served) {
 async fn rejects(api: &Served) {
     let rows = api.all("/dlq", 1).await;
     assert_eq!(rows.len(), 4);
+    let untouched = |row: &Value| {
+        row["state"] == "open"
+            && row["handled"].is_null()
+            && row["replays"] == 0
+            && row["history"] == json!([])
+    };
+    assert!(rows.iter().all(untouched), "{rows:?}");
     let hostile = rows.iter().find(|r| r["reason"] == "card_number").unwrap();
     assert_eq!((&hostile["redacted"], &hostile["value"]["encoding"]), (&json!(true), &json!("utf-8")));
     let shown = hostile["value"]["data"].as_str().unwrap();

@@ -11,7 +11,7 @@ use stocktide_store::migrate;
 
 /// What belongs together by value, without a foreign key: (one, many, columns of the many, columns of the one). The processor
 /// holds an event against the catalogue before it appends lines, so the database does not check each line again.
-const BY_VALUE: [(&str, &str, &[&str], &[&str]); 15] = [
+const BY_VALUE: [(&str, &str, &[&str], &[&str]); 16] = [
     ("order_headers", "orders", &["source", "order_id"], &["source", "order_id"]),
     ("products", "orders", &["product_id"], &["product_id"]),
     ("inventory", "orders", &["product_id", "location_id"], &["product_id", "location_id"]),
@@ -26,6 +26,7 @@ const BY_VALUE: [(&str, &str, &[&str], &[&str]); 15] = [
     ("order_headers", "payments", &["order_id"], &["order_id"]),
     ("order_headers", "payment_events", &["order_id"], &["order_id"]),
     ("payments", "payment_events", &["payment_id"], &["payment_id"]),
+    ("partition_progress", "dlq_actions", &["topic", "partition"], &["topic", "partition"]),
     ("partition_progress", "parked_payments", &["partition"], &["partition"]),
 ];
 

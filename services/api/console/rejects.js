@@ -17,6 +17,9 @@ const kept = new Map();
 
 const keyOf = (record) => `${record.topic}/${record.partition}@${record.offset}`;
 
+/** Changes when somebody deals with it. */
+const stampOf = ({ state, handled }) => `${state} ${handled?.at ?? ""}`;
+
 /** The rejects. */
 export const rejects = new Panel("rejects", load);
 
@@ -29,6 +32,14 @@ async function load(signal) {
     kept.clear();
     at("reject-list").replaceChildren();
     next = page.next;
+  }
+  for (const record of page.items) {
+    const old = kept.get(keyOf(record));
+    if (old && old.dataset.stamp !== stampOf(record)) {
+      const fresh = entry(record);
+      old.replaceWith(fresh);
+      fresh.open = old.open;
+    }
   }
   at("reject-list").prepend(...page.items.filter((record) => !kept.has(keyOf(record))).map(entry));
   while (at("reject-list").children.length > MOST_ROWS) dropLast();
@@ -90,8 +101,8 @@ function choose(code) {
 
 function entry(record) {
   const key = keyOf(record);
-  const details = h("details", { "data-key": key },
-    h("summary", {}, h("span", { class: "when" }, time(record.processed_at, moment(record.processed_at))), badge("rejected", words(record.reason)),
+  const details = h("details", { "data-key": key, "data-stamp": stampOf(record) },
+    h("summary", {}, h("span", { class: "when" }, time(record.processed_at, moment(record.processed_at))), badge("rejected", words(record.reason)), ...stateOf(record),
       h("span", { class: "what", text: record.detail ?? "" }), h("span", { class: "where", text: key })));
   // Most are never opened.
   details.addEventListener("toggle", () => details.open && details.children.length === 1 && details.append(inside(record)));
@@ -99,8 +110,24 @@ function entry(record) {
   return details;
 }
 
+/** What became of it, where something did. */
+function stateOf({ state, replays }) {
+  const told = [state === "open" ? "" : words(state), replays > 0 ? `came back ${replays}×` : ""].filter(Boolean);
+  return told.length ? [h("span", { class: "soft", text: told.join(", ") })] : [];
+}
+
+function handling({ handled, state }) {
+  if (!handled) return state === "applied" ? "its event was applied since" : null;
+  const place = handled.sent_offset === null ? "" : `, as offset ${handled.sent_offset}`;
+  return `${words(handled.action)} ${handled.at} by ${handled.by}${place}${handled.note ? `: ${handled.note}` : ""}`;
+}
+
+const earlier = ({ offset, rejected_at, reason, replayed_at, by_whom }) =>
+  `offset ${offset}: ${words(reason ?? "")} ${rejected_at}, replayed ${replayed_at} by ${by_whom}`;
+
 function inside(record) {
-  const facts = [["Detail", record.detail], ["Record", `${record.topic}, partition ${record.partition}, offset ${record.offset}`], ["Event", record.event_id], ["Rejected", record.processed_at]];
+  const facts = [["Detail", record.detail], ["Record", `${record.topic}, partition ${record.partition}, offset ${record.offset}`], ["Event", record.event_id], ["Rejected", record.processed_at],
+    ["State", words(record.state)], ["Handled", handling(record)], ...record.history.map((one) => ["Before", earlier(one)])];
   const list = h("dl", { class: "facts" }, ...facts.filter(([, value]) => value).map(([name, value]) => h("div", {}, h("dt", { text: name }), h("dd", { text: value }))));
   return h("div", { class: "inside" }, list, ...bytesOf("Key", record.key, null, false), ...bytesOf("Value", record.value, record.value_bytes, record.redacted));
 }

@@ -7,6 +7,7 @@
 pub mod card;
 pub mod catalogue;
 pub mod decode;
+pub mod erase;
 pub mod event;
 pub mod fold;
 pub mod interval;

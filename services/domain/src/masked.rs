@@ -21,7 +21,7 @@ const SHOWN_ELEMENTS: usize = 3;
 const SHOWN_DIGITS: usize = 6;
 
 /// Fields of the input topics; another name may itself hold what is nobody's business.
-const FIELDS: [&str; 29] = [
+pub(crate) const FIELDS: [&str; 29] = [
     "amount",
     "card_last_four",
     "currency",

@@ -9,6 +9,7 @@ pub mod metrics;
 pub mod secret;
 pub mod shutdown;
 pub mod telemetry;
+pub mod terminal;
 pub mod tls;
 pub mod traces;
 

@@ -10,6 +10,7 @@ use tracing_subscriber::{EnvFilter, Layer as _};
 
 use crate::Config;
 use crate::config::LogFormat;
+use crate::terminal::LogLines;
 use crate::traces::{TARGET, Traces};
 
 /// The store's client tells each of its retries, and what came of them is told by whoever asked: the answer of a failing
@@ -26,9 +27,10 @@ const SPANS: &str = "stocktide::traces=off";
 /// When the filter does not parse, or logging has been started before.
 pub fn init(config: &Config, service: &str) -> anyhow::Result<Option<Traces>> {
     let filter = EnvFilter::builder().parse(filter(&config.log.filter)).context("log.filter")?;
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let coloured = config.log.format == LogFormat::Text && std::io::stderr().is_terminal();
+    let lines = tracing_subscriber::fmt::layer().with_writer(move || LogLines { coloured });
     let lines = match config.log.format {
-        LogFormat::Text => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => lines.with_ansi(coloured).boxed(),
         LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).boxed(),
     };
     let traces = Traces::open(config, service)?;

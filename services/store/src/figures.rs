@@ -70,7 +70,7 @@ pub async fn stock_rows(connection: &mut PgConnection) -> Result<Vec<StockRows>,
     sqlx::query_as(sql).fetch_all(&mut *transaction).await
 }
 
-/// The rejects of the last seven days whose event has not been applied since. The index on rejects finds them, and no more than
+/// The rejects of the last seven days that were neither replayed nor discarded, and whose event has not been applied since. The index on rejects finds them, and no more than
 /// [`OPEN_REJECTS_COUNTED`] are counted, the oldest first.
 ///
 /// # Errors
@@ -83,6 +83,8 @@ pub async fn open_rejects(
             SELECT l.topic, l.processed_at FROM events_log l
             WHERE l.status = 'rejected' AND l.processed_at >= $1
               AND NOT EXISTS (SELECT 1 FROM applied_events a WHERE a.event_id = l.event_id)
+              AND NOT EXISTS (SELECT 1 FROM dlq_actions d WHERE d.topic = l.topic AND d.partition = l.partition
+                              AND d.\"offset\" = l.\"offset\" AND d.done_at IS NOT NULL)
             ORDER BY l.processed_at LIMIT $2) AS open GROUP BY topic";
     let mut transaction = connection.begin().await?;
     sqlx::query(PATIENCE).execute(&mut *transaction).await?;

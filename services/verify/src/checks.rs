@@ -3,10 +3,12 @@
 
 pub mod dlq;
 pub mod fates;
+pub mod forgotten;
 pub mod lines;
 pub mod offsets;
 pub mod orders;
 pub mod payments;
+pub mod replays;
 pub mod rollups;
 pub mod stock;
 pub mod updates;

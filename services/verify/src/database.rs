@@ -10,8 +10,8 @@ use uuid::Uuid;
 use crate::amount;
 use crate::digest::Digest;
 use crate::facts::{
-    Coordinates, Facts, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Payment, PaymentEvent,
-    PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus, TopFloor, TopUser,
+    Coordinates, Facts, Forgotten, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Payment, PaymentEvent,
+    PaymentStatus, Progress, Rejection, Replay, Slot, Source, StockResult, StockRow, StockStatus, TopFloor, TopUser,
     User,
 };
 use crate::names::Name;
@@ -97,13 +97,15 @@ impl Snapshot {
         self.top_users(facts).await.context("top_users")?;
         self.payments(facts).await?;
         self.parked(facts).await.context("parked_payments")?;
+        self.replays(facts).await.context("dlq_actions")?;
+        self.forgotten(facts).await.context("forgotten_users")?;
         facts.sort();
         Ok(())
     }
 
     async fn log(&mut self, facts: &mut Facts) -> Rows<()> {
         let sql = r#"SELECT topic, partition, "offset", status = 'applied', event_id, sha256(raw_event), redacted, processed_at,
-                            reason, record_key, header_names, header_values, timer_seq
+                            reason, record_key, header_names, header_values, timer_seq, erased_at IS NOT NULL
                      FROM events_log"#;
         let mut rows = sqlx::query(sql).fetch(&mut self.connection);
         while let Some(row) = rows.try_next().await? {
@@ -114,6 +116,7 @@ impl Snapshot {
                 event: row.try_get(4)?,
                 value: row.try_get::<Option<&[u8]>, _>(5)?.map(Digest::from_sha256),
                 redacted: row.try_get(6)?,
+                erased: row.try_get(13)?,
                 processed_at: micros(&row, 7)?,
                 timer_seq: row.try_get(12)?,
             };
@@ -303,6 +306,36 @@ impl Snapshot {
                 print: Fingerprint { key, value, header_count, headers },
                 redacted: row.try_get(6)?,
                 order_seen: row.try_get(7)?,
+            });
+        }
+        Ok(())
+    }
+
+    async fn replays(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql = r#"SELECT topic, partition, "offset", replay_id, sent_offset, value_sha256 FROM dlq_actions
+                     WHERE action = 'replayed'"#;
+        let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+        while let Some(row) = rows.try_next().await? {
+            // Of a topic that is not an input any more nothing can be said.
+            let Some(slot) = facts.find_slot(row.try_get(0)?, row.try_get(1)?) else { continue };
+            facts.replays.push(Replay {
+                of: Coordinates { slot, offset: row.try_get(2)? },
+                id: row.try_get(3)?,
+                sent_offset: row.try_get(4)?,
+                value: row.try_get::<Option<&[u8]>, _>(5)?.map(Digest::from_sha256),
+            });
+        }
+        Ok(())
+    }
+
+    async fn forgotten(&mut self, facts: &mut Facts) -> Rows<()> {
+        let sql = "SELECT token, salt, digest, forgotten_at FROM forgotten_users";
+        for row in sqlx::query(sql).fetch_all(&mut self.connection).await? {
+            facts.forgotten.push(Forgotten {
+                token: facts.names.intern(row.try_get(0)?),
+                salt: row.try_get(1)?,
+                digest: Digest::from_sha256(row.try_get(2)?),
+                at: micros(&row, 3)?,
             });
         }
         Ok(())

@@ -10,8 +10,8 @@ use rustc_hash::FxHashMap;
 use uuid::Uuid;
 
 pub use rows::{
-    Coordinates, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Partition, Payment,
-    PaymentEvent, PaymentStatus, Progress, Rejection, Slot, Source, StockResult, StockRow, StockStatus,
+    Coordinates, Forgotten, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Partition, Payment,
+    PaymentEvent, PaymentStatus, Progress, Rejection, Replay, Slot, Source, StockResult, StockRow, StockStatus,
     TopFloor, TopUser, User,
 };
 
@@ -58,6 +58,10 @@ pub struct Facts {
     pub payments: Vec<Payment>,
     /// `parked_payments`, by coordinates.
     pub parked: Vec<Parked>,
+    /// `dlq_actions`, of replays.
+    pub replays: Vec<Replay>,
+    /// `forgotten_users`
+    pub forgotten: Vec<Forgotten>,
 }
 
 /// The topic of payments, which move no stock.
@@ -86,6 +90,8 @@ impl Facts {
             payment_events: Vec::new(),
             payments: Vec::new(),
             parked: Vec::new(),
+            replays: Vec::new(),
+            forgotten: Vec::new(),
         }
     }
 
@@ -182,6 +188,16 @@ impl Facts {
     pub fn header(&self, source: Source, order: Name) -> Option<(usize, &Header)> {
         let index = *self.orders.get(&(source, order))? as usize;
         Some((index, self.headers.get(index)?))
+    }
+
+    /// Whether a name is the one that a record gives its user; of a record that one was erased from, also what stands in their
+    /// place.
+    pub fn is_user(&self, user: Option<&str>, name: Option<Name>, erased: bool) -> bool {
+        let is_forgotten = |user: &str, name: Name| {
+            self.forgotten.iter().any(|forgotten| forgotten.token == name && forgotten.is(user))
+        };
+        user == name.map(|name| self.names.text(name))
+            || erased && user.zip(name).is_some_and(|(user, name)| is_forgotten(user, name))
     }
 
     /// A record for people: `online_orders-2@17`.

@@ -2,7 +2,8 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use crate::digest::Digest;
-use crate::facts::{Facts, OrderStatus, StockStatus, TopFloor, TopUser};
+use crate::facts::{Coordinates, Facts, Forgotten, OrderStatus, Replay, StockStatus, TopFloor, TopUser};
+use crate::report::Report;
 use crate::world::{PROCESSED_AT, World, event_id};
 
 /// Spoils a sound world, and asserts which checks fail and what they name; nothing else may fail.
@@ -43,6 +44,8 @@ fn a_sound_world_holds_and_everything_in_it_is_looked_at() {
             ("payments_and_orders", 3, 0),
             ("payments_stand", 2, 0),
             ("timer_numbers", 1, 0),
+            ("replays", 0, 0),
+            ("forgotten_users", 0, 0),
             ("inventory_updates", 7, 0),
             ("dlq", 3, 0),
         ],
@@ -759,4 +762,93 @@ fn what_a_timer_put_out_after_the_database_was_read_is_left_out() {
     world.add("dlq", later);
     let report = world.report();
     assert!(report.ok, "{report:?}");
+}
+
+/// A replay of the first record of online_orders that is said to have become another record of it.
+fn replayed(world: &mut World, sent_offset: Option<i64>, copies: &[usize]) {
+    let id = event_id(900);
+    for at in copies {
+        let header = ("stocktide.replay.id".to_owned(), Some(id.to_string().into_bytes()));
+        let record = &mut world.topics.get_mut("store_sales").unwrap()[*at];
+        record.headers.push(header);
+    }
+    let slot = world.facts.find_slot("store_sales", 0).unwrap();
+    let value = world.topics["store_sales"][0].value.as_deref().map(Digest::of);
+    world.facts.replays.push(Replay { id, of: Coordinates { slot, offset: 1 }, sent_offset, value });
+}
+
+#[test]
+fn a_replay_that_is_where_and_as_it_was_sent_holds_and_any_other_is_named() {
+    spoilt_only_in_replays(|world| replayed(world, Some(0), &[0]), None);
+    // Not noted yet where it lies: it may be anywhere.
+    spoilt_only_in_replays(|world| replayed(world, None, &[0]), None);
+    spoilt_only_in_replays(|world| replayed(world, Some(0), &[]), Some("is not there"));
+    spoilt_only_in_replays(|world| replayed(world, Some(1), &[0]), Some("is said to be at offset 1"));
+    spoilt_only_in_replays(|world| replayed(world, Some(1), &[1]), Some("another value"));
+    spoilt_only_in_replays(|world| replayed(world, Some(0), &[0, 1]), Some("twice"));
+}
+
+fn spoilt_only_in_replays(spoil: impl FnOnce(&mut World), expected: Option<&str>) {
+    let mut world = World::sound();
+    spoil(&mut world);
+    let report = world.report();
+    let check = report.checks.iter().find(|check| check.name == "replays").unwrap();
+    match expected {
+        None => assert_eq!(check.differing, 0, "{:?}", check.examples),
+        Some(words) => assert!(check.examples.iter().any(|e| e.contains(words)), "{:?}", check.examples),
+    }
+}
+
+/// Forgets the user of the first online order, as a right program would, and whatever the test changes of it.
+fn forgetting(spoil: impl FnOnce(&mut World)) -> Report {
+    let mut world = World::sound();
+    let user = world.facts.names.find("u1").unwrap();
+    let token = world.facts.names.intern("forgotten:1");
+    let digest = Digest::of(b"saltu1");
+    world.facts.forgotten.push(Forgotten { token, salt: b"salt".to_vec(), digest, at: PROCESSED_AT + 1 });
+    for header in world.facts.headers.iter_mut().filter(|header| header.user == Some(user)) {
+        (header.user, header.address) = (Some(token), None);
+    }
+    let mut theirs = Vec::new();
+    for line in world.facts.lines.iter_mut().filter(|line| line.party == Some(user)) {
+        line.party = Some(token);
+        theirs.push(line.at);
+    }
+    for row in world.facts.log.iter_mut().filter(|row| theirs.contains(&row.at)) {
+        (row.erased, row.value) = (true, Some(Digest::of(b"erased")));
+    }
+    let stats = world.facts.users.remove(&user).unwrap();
+    world.facts.users.insert(token, stats);
+    spoil(&mut world);
+    world.report()
+}
+
+#[test]
+fn a_forgotten_user_is_compared_by_the_digest_and_everything_else_as_before() {
+    let report = forgetting(|_| {});
+    assert!(report.ok, "{report:?}");
+    assert!(
+        report.notes.iter().any(|note| note.contains("had a user erased (1 forgotten)")),
+        "{:?}",
+        report.notes
+    );
+    let named = |spoil: fn(&mut World), check: &str| {
+        let report = forgetting(spoil);
+        let found = report.checks.iter().find(|c| c.name == check).unwrap();
+        assert!(found.differing > 0, "{check} says nothing: {report:?}");
+    };
+    // The digest is another user's.
+    named(|world| world.facts.forgotten[0].digest = Digest::of(b"saltu2"), "events_match_lines");
+    // The log says nothing of an erasure.
+    named(|world| world.facts.log.iter_mut().for_each(|row| row.erased = false), "log_bytes");
+    named(|world| world.facts.forgotten.clear(), "forgotten_users");
+    named(
+        |world| {
+            let user = world.facts.names.find("u1");
+            let line = world.facts.lines.iter_mut().find(|line| line.party.is_some()).unwrap();
+            line.party = user;
+        },
+        "forgotten_users",
+    );
+    named(|world| world.line("online_orders", 0, 3).quantity = 1, "events_match_lines");
 }

@@ -4,7 +4,9 @@ use anyhow::Context;
 use tokio::runtime::Handle;
 
 use crate::VerifyOptions;
-use crate::checks::{dlq, fates, lines, offsets, orders, payments, rollups, stock, updates};
+use crate::checks::{
+    dlq, fates, forgotten, lines, offsets, orders, payments, replays, rollups, stock, updates,
+};
 use crate::database::{self, Snapshot};
 use crate::digest::Digest;
 use crate::facts::{Coordinates, Facts, LogRow, Partition, Slot};
@@ -103,7 +105,7 @@ pub fn compare(
     raw: &mut dyn Raw,
     step: &dyn Fn(&str),
 ) -> anyhow::Result<(Vec<Check>, Vec<String>)> {
-    let Inputs { settled, events, paid } = inputs(facts, observed, raw, step)?;
+    let Inputs { settled, events, paid, replayed } = inputs(facts, observed, raw, step)?;
     let (mut checks, mut notes) = (settled.checks, settled.notes);
     step("comparing the ledger");
     let movements = Movements::of(facts);
@@ -117,6 +119,10 @@ pub fn compare(
     let (check, waiting) = payments::check(facts);
     checks.extend(check);
     notes.extend(waiting);
+    checks.push(replayed);
+    let (check, erased) = forgotten::check(facts);
+    checks.push(check);
+    notes.extend(erased);
 
     step("reading inventory_updates");
     let mut updates = updates::Updates::new(facts, &movements);
@@ -143,6 +149,7 @@ struct Inputs {
     settled: fates::Settled,
     events: Vec<Check>,
     paid: Vec<Check>,
+    replayed: Check,
 }
 
 /// Compares the input topics with the log and the ledger; where a topic has lost its beginning, the log stands in for it.
@@ -155,6 +162,7 @@ fn inputs(
     let mut fates = fates::Fates::new(facts);
     let mut events = lines::Events::new(facts);
     let mut paid = payments::Events::new(facts);
+    let mut replayed = replays::Replays::new(facts);
     let mut applied = |row: &LogRow, value: &[u8]| match facts.source(row.at.slot) {
         Some(source) => events.applied(row, source, value),
         None if facts.is_of_payments(row.at.slot) => paid.applied(row, value),
@@ -180,6 +188,7 @@ fn inputs(
             .collect();
         raw.read(topic, &spans, &mut |record| {
             let Some(slot) = facts.find_slot(topic, record.partition) else { return };
+            replayed.record(slot, record);
             let row = fates.record(slot, record).filter(|row| row.applied);
             if let (Some(row), Some(value)) = (row, record.value) {
                 applied(row, value);
@@ -200,7 +209,12 @@ fn inputs(
     }
     let from: Vec<i64> = known.into_iter().map(|(_, _, from)| from).collect();
     let complete = facts.log_is_complete();
-    Ok(Inputs { settled: fates.finish(&from), events: events.finish(complete), paid: paid.finish() })
+    Ok(Inputs {
+        settled: fates.finish(&from),
+        events: events.finish(complete),
+        paid: paid.finish(),
+        replayed: replayed.finish(&from),
+    })
 }
 
 /// Reads an output topic. Where partitions have lost their beginning by the topic's own retention, returns until when that

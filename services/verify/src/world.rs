@@ -118,6 +118,7 @@ impl World {
             event: Some(event_id(n)),
             value: Some(Digest::of(&value)),
             redacted: false,
+            erased: false,
             processed_at: PROCESSED_AT,
             timer_seq: None,
         });
@@ -216,6 +217,7 @@ impl World {
             event: None,
             value: value.map(Digest::of),
             redacted: false,
+            erased: false,
             processed_at: PROCESSED_AT,
             timer_seq: None,
         });

@@ -12,8 +12,9 @@ use stocktide_store::overview::{Payments, Seller, TopicFates};
 use stocktide_verify::Report;
 
 use crate::cli::table::table;
-use crate::cli::topics::render::{Record, escape};
+use crate::cli::topics::render::Record;
 use crate::cli::{dev, facts, verify};
+use stocktide_runtime::terminal::escape;
 
 use super::report::ReportMade;
 

@@ -22,7 +22,7 @@ use super::narrator::Narrator;
 use super::source::Source;
 use crate::cli::jobs;
 use crate::cli::table::table;
-use crate::cli::topics::render::escape;
+use stocktide_runtime::terminal::escape;
 
 /// Where the reports go, within the stack's directory.
 const PLACE: &str = "reports";

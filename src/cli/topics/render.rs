@@ -7,6 +7,7 @@ use rdkafka::Message;
 use rdkafka::message::BorrowedMessage;
 use serde_json::{Map, Value, json};
 use stocktide_runtime::kafka::Header;
+use stocktide_runtime::terminal::{defuse, escape};
 
 /// A record as it is shown.
 #[derive(Debug, Default)]
@@ -63,7 +64,7 @@ impl<'a> Record<'a> {
         });
         object.insert("headers".to_owned(), headers.collect());
         put(&mut object, "value", self.value);
-        Ok(defuse_json(&serde_json::to_string(&object)?))
+        Ok(defuse(&serde_json::to_string(&object)?))
     }
 
     /// Where it is: topic/partition@offset.
@@ -101,7 +102,8 @@ impl<'a> Record<'a> {
     }
 }
 
-fn put(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
+/// Sets bytes: as text, or, where they are none, in hexadecimal under `…_hex`.
+pub fn put(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
     match bytes.map(|b| (b, std::str::from_utf8(b))) {
         None => object.insert(name.to_owned(), Value::Null),
         Some((_, Ok(text))) => object.insert(name.to_owned(), json!(text)),
@@ -118,43 +120,6 @@ fn put(object: &mut Map<String, Value>, name: &str, bytes: Option<&[u8]>) {
 
 fn shown(bytes: Option<&[u8]>) -> String {
     bytes.map_or_else(|| "null".to_owned(), escape)
-}
-
-/// Text with what a terminal may act upon, and bytes that are no text, written out.
-pub fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_unsafe(c) {
-                text.extend(c.escape_default());
-            } else {
-                text.push(c);
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a String cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-/// JSON's own escapes cover the control characters below U+0020 only.
-fn defuse_json(json: &str) -> String {
-    let mut text = String::with_capacity(json.len());
-    for c in json.chars() {
-        if is_unsafe(c) {
-            let _ = write!(text, "\\u{:04x}", u32::from(c));
-        } else {
-            text.push(c);
-        }
-    }
-    text
-}
-
-/// Control characters (C0, DEL and C1), and those that turn the direction of the text around them.
-fn is_unsafe(c: char) -> bool {
-    c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]

@@ -64,6 +64,48 @@ pub struct Rejected {
     value: Option<Bytes>,
     /// The value's whole length.
     value_bytes: Option<i32>,
+    /// What became of it: `open`, `pending` (a replay broke off), `replayed`, `applied` (its event was, since) or `discarded`.
+    #[schema(example = "open")]
+    state: String,
+    /// The last thing that was done with it; null: nothing.
+    handled: Option<Handled>,
+    /// How often it had been replayed before it was rejected here.
+    replays: i32,
+    /// Its earlier rejects, the latest first; empty where it had not been replayed.
+    history: Vec<EarlierReject>,
+}
+
+/// What was done with a rejected record.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Handled {
+    /// `replayed` or `discarded`.
+    #[schema(example = "replayed")]
+    action: String,
+    /// When.
+    at: Option<DateTime<Utc>>,
+    /// By whom.
+    by: Option<String>,
+    /// Why, in their words.
+    note: Option<String>,
+    /// Where the replayed record lies, in the same topic and partition.
+    sent_offset: Option<i64>,
+}
+
+/// An earlier reject of a record that was replayed and rejected again.
+#[derive(Debug, Serialize, Deserialize, ToSchema)]
+pub struct EarlierReject {
+    /// Its offset, in the same topic and partition.
+    offset: i64,
+    /// When it was rejected.
+    rejected_at: DateTime<Utc>,
+    /// Why.
+    reason: Option<String>,
+    /// When it was sent again.
+    replayed_at: DateTime<Utc>,
+    /// By whom.
+    by_whom: Option<String>,
+    /// Whether another value was sent.
+    edited: bool,
 }
 
 /// Bytes, as text if they are UTF-8.
@@ -96,6 +138,15 @@ impl Bytes {
 impl From<RejectRow> for Rejected {
     fn from(row: RejectRow) -> Rejected {
         let is_cut = row.value_bytes.is_some_and(|whole| whole > api::SHOWN_BYTES);
+        let handled = row.action.map(|action| Handled {
+            action,
+            at: row.handled_at,
+            by: row.handled_by,
+            note: row.note,
+            sent_offset: row.sent_offset,
+        });
+        // The database has made it, so it is what it is read as.
+        let history = row.history.and_then(|history| serde_json::from_str(&history).ok()).unwrap_or_default();
         Rejected {
             processed_at: row.processed_at,
             topic: row.topic,
@@ -108,6 +159,10 @@ impl From<RejectRow> for Rejected {
             key: row.record_key.map(|key| Bytes::of(key, false)),
             value: row.value.map(|value| Bytes::of(value, is_cut)),
             value_bytes: row.value_bytes,
+            state: row.state,
+            handled,
+            replays: row.replays,
+            history,
         }
     }
 }

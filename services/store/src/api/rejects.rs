@@ -36,6 +36,22 @@ pub struct RejectRow {
     pub value: Option<Vec<u8>>,
     /// The value's whole length.
     pub value_bytes: Option<i32>,
+    /// What became of it: open, pending, replayed, applied or discarded.
+    pub state: String,
+    /// The last thing that was done with it: replayed or discarded.
+    pub action: Option<String>,
+    /// When that was done.
+    pub handled_at: Option<DateTime<Utc>>,
+    /// By whom.
+    pub handled_by: Option<String>,
+    /// Why, in their words.
+    pub note: Option<String>,
+    /// Where the replayed record lies, in the same partition.
+    pub sent_offset: Option<i64>,
+    /// How often it had been replayed before it was rejected here.
+    pub replays: i32,
+    /// Its earlier rejects as JSON, the latest first; none where it had not been replayed.
+    pub history: Option<String>,
 }
 
 /// What orders rejected records.
@@ -77,13 +93,16 @@ pub async fn rejects(
     page: &Page<RejectKey>,
 ) -> Result<Vec<RejectRow>, ReadError> {
     let sql =
-        "SELECT processed_at, topic, partition, \"offset\", reason, detail, event_id, redacted, record_key,
-               substring(raw_event FROM 1 FOR $8) AS value, octet_length(raw_event) AS value_bytes
-        FROM events_log
-        WHERE status = 'rejected' AND processed_at <= coalesce($1::timestamptz, 'infinity')
-          AND ($1 IS NULL OR (processed_at, topic, partition, \"offset\") < ($1, $2, $3, $4))
-          AND ($5::text IS NULL OR reason = $5) AND ($6::text IS NULL OR topic = $6)
-        ORDER BY processed_at DESC, topic DESC, partition DESC, \"offset\" DESC LIMIT $7";
+        "SELECT r.rejected_at AS processed_at, r.topic, r.partition, r.\"offset\", r.reason, r.detail, r.event_id, r.redacted,
+               r.record_key, substring(r.raw_event FROM 1 FOR $8) AS value, octet_length(r.raw_event) AS value_bytes,
+               r.state, r.action, r.handled_at, r.handled_by, r.note, r.sent_offset, r.replays,
+               CASE WHEN r.replays > 0 THEN (SELECT jsonb_agg(to_jsonb(h))::text
+                    FROM dlq_history(r.topic, r.partition, r.\"offset\") h) END AS history
+        FROM dlq_records r
+        WHERE r.rejected_at <= coalesce($1::timestamptz, 'infinity')
+          AND ($1 IS NULL OR (r.rejected_at, r.topic, r.partition, r.\"offset\") < ($1, $2, $3, $4))
+          AND ($5::text IS NULL OR r.reason = $5) AND ($6::text IS NULL OR r.topic = $6)
+        ORDER BY r.rejected_at DESC, r.topic DESC, r.partition DESC, r.\"offset\" DESC LIMIT $7";
     let key = page.after.as_ref();
     let query = sqlx::query_as(sql)
         .bind(key.map(|k| k.0))

@@ -90,6 +90,10 @@ impl<'f> Dlq<'f> {
     /// The first thing that is not as the log and the input topic have it.
     fn difference(&mut self, row: &LogRow, record: &Record<'_>) -> Option<String> {
         let facts = self.facts;
+        if row.erased {
+            // The log no longer says what it was, and where dlq was written after that, neither does dlq.
+            return self.mislabelled(row, record);
+        }
         // What is masked is compared as the log keeps it, all else as the topic does.
         let original = self.originals.get(&row.at).filter(|_| !row.redacted).copied();
         let original = original.or_else(|| fates::logged(facts, row))?;

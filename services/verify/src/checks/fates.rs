@@ -128,8 +128,8 @@ impl<'f> Fates<'f> {
             self.rejects.insert(row.at, print);
             logged(facts, row).and_then(|logged| logged.differs(&print))
         };
-        // What is masked differs by design.
-        let problem = problem.filter(|_| !row.redacted);
+        // What is masked differs by design, and what a user was erased from.
+        let problem = problem.filter(|_| !row.redacted && !row.erased);
         self.bytes.item(
             problem.map(|part| format!("{}: the log has another {part} than the topic", facts.shown(row.at))),
         );

@@ -48,13 +48,13 @@ impl<'f> Events<'f> {
             Err(why) => return self.lines.differs(|| format!("{}: applied, but {why}", facts.shown(row.at))),
         };
         let problem = if row.event == Some(event.id) {
-            compare(facts, &event, lines).err()
+            compare(facts, &event, lines, row.erased).err()
         } else {
             Some(format!("its event_id is {}, the log has another", event.id))
         };
         self.lines.item(problem.map(|problem| format!("{}: {problem}", told(facts, &event, row.at))));
         match event.kind {
-            Kind::Sale => self.placed(source, &event, row.at),
+            Kind::Sale => self.placed(source, &event, row),
             Kind::Shipped => self.moved_on(source, &event, row.at, OrderStatus::Shipped),
             Kind::Delivered => self.moved_on(source, &event, row.at, OrderStatus::Delivered),
             Kind::Cancelled => self.moved_on(source, &event, row.at, OrderStatus::Cancelled),
@@ -114,17 +114,17 @@ impl<'f> Events<'f> {
         }
     }
 
-    fn placed(&mut self, source: Source, event: &Event<'_>, at: Coordinates) {
+    fn placed(&mut self, source: Source, event: &Event<'_>, row: &LogRow) {
         let facts = self.facts;
         let found = facts.names.find(&event.business_id).and_then(|order| facts.header(source, order));
         let problem = match found {
             None => Some("has no header".to_owned()),
             Some((index, header)) => {
                 self.placed[index] |= header.event == event.id;
-                header_problem(facts, event, header)
+                header_problem(facts, event, header, row.erased)
             }
         };
-        self.headers.item(problem.map(|problem| format!("{}: {problem}", told(facts, event, at))));
+        self.headers.item(problem.map(|problem| format!("{}: {problem}", told(facts, event, row.at))));
     }
 
     fn moved_on(&mut self, source: Source, event: &Event<'_>, at: Coordinates, to: OrderStatus) {
@@ -143,7 +143,7 @@ fn told(facts: &Facts, event: &Event<'_>, at: Coordinates) -> String {
     format!("{} ({})", event.business_id, facts.shown(at))
 }
 
-fn header_problem(facts: &Facts, event: &Event<'_>, header: &Header) -> Option<String> {
+fn header_problem(facts: &Facts, event: &Event<'_>, header: &Header, erased: bool) -> Option<String> {
     let digest = |text: &Option<Cow<'_, str>>| text.as_ref().map(|text| Digest::of(text.as_bytes()));
     let names = &facts.names;
     let (stated, kept) = (event.stated_value, header.stated_value.map(i128::from));
@@ -152,7 +152,7 @@ fn header_problem(facts: &Facts, event: &Event<'_>, header: &Header) -> Option<S
         () if names.text(header.location) != event.location => {
             Some(format!("location is {}, its header says {}", event.location, names.text(header.location)))
         }
-        () if !same(facts, event.party.as_deref(), header.user) => Some(format!(
+        () if !facts.is_user(event.party.as_deref(), header.user, erased) => Some(format!(
             "user is {}, its header says {}",
             shown(event.party.as_ref()),
             names.shown(header.user)
@@ -165,7 +165,10 @@ fn header_problem(facts: &Facts, event: &Event<'_>, header: &Header) -> Option<S
         () if digest(&event.payment_method) != header.payment_method => {
             Some("its header has another payment method".to_owned())
         }
-        () if digest(&event.address) != header.address => Some("its header has another address".to_owned()),
+        // What was erased stays away.
+        () if digest(&event.address) != header.address && !(erased && header.address.is_none()) => {
+            Some("its header has another address".to_owned())
+        }
         () => None,
     }
 }
@@ -179,7 +182,7 @@ fn shown<'e>(text: Option<&'e Cow<'_, str>>) -> &'e str {
 }
 
 /// The first difference between an event and its lines.
-fn compare(facts: &Facts, event: &Event<'_>, lines: &[Line]) -> Result<(), String> {
+fn compare(facts: &Facts, event: &Event<'_>, lines: &[Line], erased: bool) -> Result<(), String> {
     let kind = match event.kind {
         Kind::Sale => LineKind::Sale,
         Kind::Return => LineKind::Return,
@@ -203,7 +206,7 @@ fn compare(facts: &Facts, event: &Event<'_>, lines: &[Line]) -> Result<(), Strin
             ));
         };
         framed(facts, event, kind, line)?;
-        expect(same(facts, event.party.as_deref(), line.party), || {
+        expect(facts.is_user(event.party.as_deref(), line.party, erased), || {
             format!(
                 "line {line_no}: party is {}, the ledger says {}",
                 shown(event.party.as_ref()),

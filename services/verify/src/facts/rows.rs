@@ -112,10 +112,45 @@ pub struct LogRow {
     pub value: Option<Digest>,
     /// Whether card numbers are masked in it.
     pub redacted: bool,
+    /// Whether a user was erased from it.
+    pub erased: bool,
     /// Microseconds since 1970.
     pub processed_at: i64,
     /// The number of a rejection that a timer made.
     pub timer_seq: Option<i64>,
+}
+
+/// A row of `dlq_actions` that says a rejected record was, or may have been, sent again.
+#[derive(Debug, Clone, Copy)]
+pub struct Replay {
+    /// What the record's header says.
+    pub id: Uuid,
+    /// The rejected record.
+    pub of: Coordinates,
+    /// Where the record that was sent is said to lie, in the same partition.
+    pub sent_offset: Option<i64>,
+    /// Of the value that was sent.
+    pub value: Option<Digest>,
+}
+
+/// A row of `forgotten_users`.
+#[derive(Debug, Clone)]
+pub struct Forgotten {
+    /// What stands in place of the user.
+    pub token: Name,
+    /// What their user_id was digested with.
+    pub salt: Vec<u8>,
+    /// Of salt and user_id.
+    pub digest: Digest,
+    /// When, the last time; microseconds since 1970.
+    pub at: i64,
+}
+
+impl Forgotten {
+    /// Whether a user is the one.
+    pub fn is(&self, user: &str) -> bool {
+        Digest::of(&[&self.salt, user.as_bytes()].concat()) == self.digest
+    }
 }
 
 /// What the log keeps of a rejected record beyond [`LogRow`].

@@ -65,6 +65,7 @@ impl World {
             event: Some(event_id(n)),
             value: Some(Digest::of(value)),
             redacted: false,
+            erased: false,
             processed_at: PROCESSED_AT,
             timer_seq,
         });
