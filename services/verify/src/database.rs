@@ -10,9 +10,9 @@ use uuid::Uuid;
 use crate::amount;
 use crate::digest::Digest;
 use crate::facts::{
-    Coordinates, Facts, Forgotten, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Payment, PaymentEvent,
-    PaymentStatus, Progress, Rejection, Replay, Slot, Source, StockResult, StockRow, StockStatus, TopFloor, TopUser,
-    User,
+    Coordinates, Facts, Forgotten, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Payment,
+    PaymentEvent, PaymentStatus, Progress, Rejection, Replay, Slot, Source, StockResult, StockRow,
+    StockStatus, TopFloor, TopUser, User,
 };
 use crate::names::Name;
 use crate::record::Fingerprint;

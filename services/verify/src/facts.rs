@@ -11,8 +11,8 @@ use uuid::Uuid;
 
 pub use rows::{
     Coordinates, Forgotten, Header, Line, LineKind, LogRow, Month, OrderStatus, Parked, Partition, Payment,
-    PaymentEvent, PaymentStatus, Progress, Rejection, Replay, Slot, Source, StockResult, StockRow, StockStatus,
-    TopFloor, TopUser, User,
+    PaymentEvent, PaymentStatus, Progress, Rejection, Replay, Slot, Source, StockResult, StockRow,
+    StockStatus, TopFloor, TopUser, User,
 };
 
 use crate::names::{Name, Names};
