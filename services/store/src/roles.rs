@@ -98,7 +98,7 @@ const RIGHTS: &[Row] = &[
     ("payments", "raw", "r", "r"),
     ("payment_events", "ra", "r", "r"),
     ("parked_payments", "rawd", "r", "r"),
-    // The log and the dedupe. A month that is old enough is dropped by a function that sees to it that it is.
+    // The log and the dedupe. A month that is old enough is dropped by a function with the owner's rights.
     ("events_log", "ra", "r", "r"),
     ("events_log_default", "", "r", ""),
     ("applied_events", "rad", "r", "r"),
