@@ -51,7 +51,8 @@ fn command_lines() -> Vec<String> {
     let lines = lines.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     lines
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(MARK))
+        // Another test may be making a broker, whose own tool takes its users' passwords that way.
+        .filter(|line| line.contains(MARK) && !line.contains("StorageTool"))
         .collect()
 }
 
