@@ -16,16 +16,13 @@ BEGIN
     EXECUTE format('LOCK TABLE %I IN SHARE MODE', CASE WHEN to_regclass(name) IS NULL THEN 'events_log_default' ELSE name END);
 END $$;
 
--- Takes a month out of the log that has ended; whether it is needed by anybody the caller has to know.
+-- Takes a month out of the log; whether it is old enough, and needed by nobody any more, the caller has to know.
 CREATE FUNCTION drop_events_log_month(month date) RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
 DECLARE
     name    text := 'events_log_' || to_char(month, 'YYYYMM');
     begins  timestamptz := date_trunc('month', month)::timestamp AT TIME ZONE 'UTC';
     ends    timestamptz := (date_trunc('month', month)::timestamp + interval '1 month') AT TIME ZONE 'UTC';
 BEGIN
-    IF ends > now() THEN
-        RAISE EXCEPTION 'the month % of the log has not ended', to_char(month, 'YYYY-MM');
-    END IF;
     IF to_regclass(name) IS NULL THEN
         DELETE FROM events_log_default WHERE processed_at >= begins AND processed_at < ends;
     ELSE

@@ -54,6 +54,9 @@ pub fn in_words(cause: &(dyn Error + 'static)) -> Option<String> {
     tls::explained(cause, "the server", "the file that sslrootcert names")
 }
 
+/// Where the URL of `--database-url` stands after [`hide_password`]. It is no configuration, and not for people.
+pub const HIDDEN_FLAG: &str = "STOCKTIDE_DATABASE_URL_FLAG";
+
 /// Starts this program anew with the database's URL in its environment, where it was given on the command line with a password:
 /// other users of the machine can read command lines. It returns where there is nothing to hide, or no way to.
 pub fn hide_password() {
@@ -61,12 +64,7 @@ pub fn hide_password() {
     let Some((url, rest)) = without_password(&args) else { return };
     let Some((own, rest)) = rest.split_first() else { return };
     let Ok(program) = std::env::current_exe() else { return };
-    let failed = std::process::Command::new(program)
-        .arg0(own)
-        .args(rest)
-        .env("STOCKTIDE_DATABASE_URL", url)
-        .env_remove("STOCKTIDE_DATABASE_URL_FILE")
-        .exec();
+    let failed = std::process::Command::new(program).arg0(own).args(rest).env(HIDDEN_FLAG, url).exec();
     drop(failed);
 }
 

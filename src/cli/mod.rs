@@ -201,9 +201,10 @@ impl Command {
 
 impl GlobalArgs {
     fn sources(self, api_listen: Option<String>) -> Sources {
+        let database_url = self.database_url.or_else(|| std::env::var(door::HIDDEN_FLAG).ok());
         let flags = [
             ("api.listen", api_listen, "--listen"),
-            ("database.url", self.database_url, "--database-url"),
+            ("database.url", database_url, "--database-url"),
             ("kafka.brokers", self.kafka_brokers, "--kafka-brokers"),
             ("admin.listen", self.admin_listen, "--admin-listen"),
             ("log.filter", self.log, "--log"),

@@ -106,7 +106,9 @@ fn a_command_without_its_servers_says_how_to_set_them() {
     ]));
     assert_eq!(outcome.code, 1);
     assert!(
-        outcome.complaint().starts_with("PostgreSQL at postgres://ann:***@127.0.0.1:1/shop: "),
+        outcome
+            .complaint()
+            .starts_with("PostgreSQL at postgres://ann:***@127.0.0.1:1/shop?sslmode=disable: "),
         "{outcome:?}"
     );
     assert!(start.elapsed() < std::time::Duration::from_secs(10), "{:?}", start.elapsed());

@@ -27,7 +27,7 @@ fn what_each_service_needs_is_printed_for_kafkas_own_tool_and_as_json() {
 
 /// A token that the brokers of the tests believe: they take unsigned ones.
 fn token(subject: &str, seconds: i64) -> String {
-    let now = chrono::Utc::now().timestamp();
+    let now = stocktide_runtime::clock::now().timestamp();
     let claims = json!({ "sub": subject, "iat": now, "exp": now + seconds });
     format!("{}.{}.", URL_SAFE_NO_PAD.encode(r#"{"alg":"none"}"#), URL_SAFE_NO_PAD.encode(claims.to_string()))
 }

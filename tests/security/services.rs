@@ -30,7 +30,7 @@ struct Said(BTreeMap<String, String>);
 
 impl Said {
     fn note(&mut self, what: &str, outcome: &Outcome) {
-        self.0.entry(what.to_owned()).or_default().push_str(&format!("{}{}", outcome.stdout, outcome.stderr));
+        self.0.entry(what.to_owned()).or_default().extend([&outcome.stdout[..], &outcome.stderr]);
     }
 
     fn done(&mut self, what: &str, outcome: Outcome) -> Outcome {
@@ -51,7 +51,8 @@ fn command_lines() -> Vec<String> {
     let lines = lines.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
     lines
         .map(|line| String::from_utf8_lossy(&line).replace('\0', " "))
-        .filter(|line| line.contains(MARK))
+        // Another test may be making a broker, whose own tool takes its users' passwords that way.
+        .filter(|line| line.contains(MARK) && !line.contains("StorageTool"))
         .collect()
 }
 
@@ -146,7 +147,10 @@ async fn each_service_works_with_its_own_rights_alone_and_tells_nobody_its_secre
     // What a service may not do it says in one line.
     let refused = run(&mut world.command("api", &["topics", "tail", "dlq"]));
     said.note("refused by Kafka", &refused);
-    assert!(refused.code == 1 && refused.complaint().contains("uthorization failed"), "{refused:?}");
+    assert!(
+        refused.complaint().contains("there is no topic \"dlq\", or we lack a right on it"),
+        "{refused:?}"
+    );
     let refused =
         run(&mut world.command("api", &["jobs", "trigger", "daily_report", "--date", "2026-11-01"]));
     said.note("refused by PostgreSQL", &refused);

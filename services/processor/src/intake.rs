@@ -104,7 +104,7 @@ impl ClientContext for Group {
 
     /// Polling tells the code alone, and not which topic it is about.
     fn error(&self, error: KafkaError, reason: &str) {
-        *self.said.lock().unwrap_or_else(PoisonError::into_inner) = reason.to_owned();
+        reason.clone_into(&mut self.said.lock().unwrap_or_else(PoisonError::into_inner));
         kafka::log_error(&error, reason);
     }
 }

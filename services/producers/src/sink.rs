@@ -320,8 +320,9 @@ impl ClientContext for Reports {
     }
 
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        // Connections that fail come again as errors, and are retried, as is the request for a producer's id.
-        let is_told_elsewhere = matches!(facility, "FAIL" | "ERROR" | "GETPID");
+        // Connections that fail come again as errors, and are retried, as is the request for a producer's id; what is fatal
+        // ends the command.
+        let is_told_elsewhere = matches!(facility, "FAIL" | "ERROR" | "GETPID" | "FATAL");
         kafka::log_line(if is_told_elsewhere { RDKafkaLogLevel::Info } else { level }, facility, message);
     }
 

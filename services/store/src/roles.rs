@@ -98,7 +98,7 @@ const RIGHTS: &[Row] = &[
     ("payments", "raw", "r", "r"),
     ("payment_events", "ra", "r", "r"),
     ("parked_payments", "rawd", "r", "r"),
-    // The log and the dedupe. A month that is old enough is dropped by a function that sees to it that it is.
+    // The log and the dedupe. A month that is old enough is dropped by a function with the owner's rights.
     ("events_log", "ra", "r", "r"),
     ("events_log_default", "", "r", ""),
     ("applied_events", "rad", "r", "r"),
@@ -192,30 +192,30 @@ pub async fn grant(url: &str, prefix: &str) -> Result<Vec<String>, MigrateError>
 
 /// One block of PL/pgSQL, so that it can pass over what an older or newer schema does not have.
 fn rights_of(role: Role, name: &str) -> String {
-    let mut body = format!(
-        "EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM {name}', current_schema());\n
-         EXECUTE format('GRANT USAGE ON SCHEMA %I TO {name}', current_schema());\n
-         EXECUTE format('GRANT CONNECT ON DATABASE %I TO {name}', current_database());\n"
-    );
+    let mut statements = vec![
+        format!("EXECUTE format('REVOKE ALL ON ALL TABLES IN SCHEMA %I FROM {name}', current_schema())"),
+        format!("EXECUTE format('GRANT USAGE ON SCHEMA %I TO {name}', current_schema())"),
+        format!("EXECUTE format('GRANT CONNECT ON DATABASE %I TO {name}', current_database())"),
+    ];
     for table in tables() {
         let rights: Vec<&str> =
             Right::ALL.into_iter().filter(|right| may(role, *right, table)).map(Right::name).collect();
         if !rights.is_empty() {
             let grant = format!("GRANT {} ON {table} TO {name}", rights.join(", "));
-            body += &format!("IF to_regclass('{table}') IS NOT NULL THEN {grant}; END IF;\n");
+            statements.push(format!("IF to_regclass('{table}') IS NOT NULL THEN {grant}; END IF"));
         }
     }
     for (function, whose) in FUNCTIONS {
         let (verb, preposition) = if *whose == role { ("GRANT", "TO") } else { ("REVOKE", "FROM") };
-        body += &format!("{verb} EXECUTE ON FUNCTION {function} {preposition} {name};\n");
+        statements.push(format!("{verb} EXECUTE ON FUNCTION {function} {preposition} {name}"));
     }
     if role == Role::Jobs {
-        body += &format!(
-            "GRANT USAGE ON SCHEMA apalis TO {name};
-             GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA apalis TO {name};
-             GRANT USAGE ON ALL SEQUENCES IN SCHEMA apalis TO {name};\n"
-        );
+        statements.push(format!("GRANT USAGE ON SCHEMA apalis TO {name}"));
+        let rights = "GRANT SELECT, INSERT, UPDATE, DELETE";
+        statements.push(format!("{rights} ON ALL TABLES IN SCHEMA apalis TO {name}"));
+        statements.push(format!("GRANT USAGE ON ALL SEQUENCES IN SCHEMA apalis TO {name}"));
     }
+    let body = statements.join(";\n") + ";\n";
     format!("DO $roles$ BEGIN\n{body}END $roles$")
 }
 

@@ -189,7 +189,7 @@ fn a_log_in_use_is_waited_for_and_left_as_it_is_where_patience_ends() {
             async move { retention::run(&pool, options()).await }
         });
         // It waits for the reader, and meanwhile lets a writer pass.
-        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'DROP TABLE%'
+        let waits = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'SELECT drop_events_log_month%'
             AND wait_event_type = 'Lock'";
         let deadline = std::time::Instant::now() + Duration::from_mins(1);
         while number(&pool, waits).await == 0 {

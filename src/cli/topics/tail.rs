@@ -8,7 +8,7 @@ use anyhow::bail;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use stocktide_runtime::kafka::LogContext;
+use stocktide_runtime::kafka::{LogContext, is_secured};
 
 use super::{TIMEOUT, consumer, fetch_topics, render};
 use crate::cli::{Usage, say};
@@ -81,7 +81,7 @@ fn read(
     mut see: impl FnMut(&render::Record<'_>) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     let reader = consumer(client, "stocktide-topics", "read_committed")?;
-    let mut ends = assign(&reader, args)?;
+    let mut ends = assign(&reader, args, is_secured(client))?;
     let mut left = args.count.unwrap_or(u64::MAX);
     let mut last_answer = Instant::now();
     while args.follow || !ends.is_empty() {
@@ -120,11 +120,17 @@ fn read(
 }
 
 /// Assigns all partitions from where they are to be read, and returns the end offsets of those that hold something to read.
-fn assign(reader: &BaseConsumer<LogContext>, args: &TailArgs) -> anyhow::Result<BTreeMap<i32, i64>> {
+fn assign(
+    reader: &BaseConsumer<LogContext>,
+    args: &TailArgs,
+    asks_who: bool,
+) -> anyhow::Result<BTreeMap<i32, i64>> {
     let topics = fetch_topics(reader)?;
     let Some((topic, partitions)) = topics.iter().find(|(name, _)| *name == args.topic) else {
         let names: Vec<&str> = topics.iter().map(|(name, _)| name.as_str()).collect();
-        bail!(Usage(format!("there is no topic {:?}; there are: {}", args.topic, names.join(", "))));
+        // Brokers that ask who is there do not say which of the two it is.
+        let or = if asks_who { ", or we lack a right on it" } else { "" };
+        bail!(Usage(format!("there is no topic {:?}{or}; there are: {}", args.topic, names.join(", "))));
     };
     let mut assignment = TopicPartitionList::new();
     let mut ends = BTreeMap::new();

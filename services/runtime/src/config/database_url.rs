@@ -44,12 +44,11 @@ pub(super) fn check(settings: &[Setting]) -> Result<(), ConfigError> {
         Some("verify-full") if tls.certificate.is_some() != tls.key.is_some() => {
             refuse("one of sslcert and sslkey is set; allowed: both, or neither".to_owned())
         }
-        Some("verify-full") => Ok(()),
         Some("disable") | None if tls.root.or(tls.certificate).or(tls.key).is_some() => refuse(format!(
             "it has certificates, and sslmode is {}; {ALLOWED}",
             tls.mode.unwrap_or("not set")
         )),
-        Some("disable") | None => Ok(()),
+        Some("verify-full" | "disable") | None => Ok(()),
         Some(other) => refuse(format!("sslmode is {other:?}; {ALLOWED}")),
     }
 }

@@ -76,7 +76,7 @@ by nobody in the file, a name or password that are refused. A processor ends wit
 
 `database.url_file`, `kafka.sasl_password_file`, `narrative.key_file` and `api.token_file` name files that hold the secret alone; a newline
 at the end does not belong to it. A password in `--database-url` is taken off the command line at the start, where other users of the
-machine could read it; `stocktide config` then shows the environment as its origin. A secret and its file in the same layer are refused; otherwise the higher layer holds.
+machine could read it. A secret and its file in the same layer are refused; otherwise the higher layer holds.
 
 ## Object stores
 

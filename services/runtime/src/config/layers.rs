@@ -229,9 +229,11 @@ fn scalar(value: &toml::Value) -> Option<String> {
 
 // The environment -----------------------------------------------------------------------------------------------------
 
-/// Variables that are not configuration: where to find it, and what only tests and the private stack read.
+/// Variables that are not configuration: where to find it, a flag that was taken off the command line, and what only tests and the
+/// private stack read.
 fn is_not_configuration(name: &str) -> bool {
-    ["STOCKTIDE_CONFIG", "STOCKTIDE_PARTS_DIR"].contains(&name) || name.starts_with("STOCKTIDE_TEST_")
+    ["STOCKTIDE_CONFIG", "STOCKTIDE_DATABASE_URL_FLAG", "STOCKTIDE_PARTS_DIR"].contains(&name)
+        || name.starts_with("STOCKTIDE_TEST_")
 }
 
 fn from_variable(name: &str, value: &OsString) -> Result<Option<Setting>, ConfigError> {

@@ -176,7 +176,7 @@ fn a_secret_may_stand_in_a_file_and_is_shown_nowhere() {
     let secret = file("postgres://ann:hush@db/shop\n");
     let path = secret.path().to_str().unwrap();
     let config = from_environment(&[("STOCKTIDE_DATABASE_URL_FILE", path)]).unwrap();
-    assert_eq!(config.database_url().unwrap(), "postgres://ann:hush@db/shop");
+    assert_eq!(config.database_url().unwrap(), "postgres://ann:hush@db/shop?sslmode=disable");
     let (shown, origin) = entry(&config, "database.url");
     assert_eq!(
         (shown.as_str(), origin),
@@ -207,7 +207,7 @@ fn a_secret_and_its_file_in_one_layer_are_refused_and_otherwise_the_higher_layer
         }],
     })
     .unwrap();
-    assert_eq!(config.database_url().unwrap(), "postgres://flag@db/shop");
+    assert_eq!(config.database_url().unwrap(), "postgres://flag@db/shop?sslmode=disable");
 }
 
 #[test]
@@ -301,4 +301,62 @@ fn the_documentation_of_the_keys_is_up_to_date() {
         written == docs::page(),
         "docs/configuration.md is out of date: UPDATE_DOCS=1 cargo test -p stocktide-runtime"
     );
+}
+
+#[test]
+fn the_keys_of_tls_and_sasl_stand_for_librdkafkas_properties() {
+    let password = file("hush\n");
+    let config = from_environment(&[
+        ("STOCKTIDE_KAFKA_SECURITY_PROTOCOL", "sasl_ssl"),
+        ("STOCKTIDE_KAFKA_CA_FILE", "/ca.pem"),
+        ("STOCKTIDE_KAFKA_SASL_MECHANISM", "SCRAM-SHA-512"),
+        ("STOCKTIDE_KAFKA_SASL_USERNAME", "ann"),
+        ("STOCKTIDE_KAFKA_SASL_PASSWORD_FILE", password.path().to_str().unwrap()),
+    ])
+    .unwrap();
+    let client = crate::kafka::client_config(&config);
+    for (name, value) in [
+        ("security.protocol", "sasl_ssl"),
+        ("ssl.ca.location", "/ca.pem"),
+        ("sasl.mechanism", "SCRAM-SHA-512"),
+        ("sasl.username", "ann"),
+        ("sasl.password", "hush"),
+    ] {
+        assert_eq!(client.get(name), Some(value));
+    }
+    assert_eq!(entry(&config, "kafka.properties.sasl.password").0, "***");
+    assert!(!format!("{config:?}").contains("hush"));
+}
+
+#[test]
+fn what_of_tls_and_sasl_cannot_work_or_would_not_be_verified_is_refused() {
+    let refused = |set: &[(&str, &str)]| from_environment(set).unwrap_err().to_string();
+    let protocol = ("STOCKTIDE_KAFKA_SECURITY_PROTOCOL", "sasl_ssl");
+    let mechanism = ("STOCKTIDE_KAFKA_SASL_MECHANISM", "SCRAM-SHA-512");
+    assert!(refused(&[protocol]).contains("kafka.sasl_mechanism is not set; allowed: SCRAM-SHA-512"));
+    assert!(refused(&[protocol, mechanism]).ends_with("kafka.sasl_username is not set"));
+    let name = ("STOCKTIDE_KAFKA_SASL_USERNAME", "ann");
+    assert!(refused(&[protocol, mechanism, name]).ends_with("kafka.sasl_password_file is not set"));
+    let oauth = ("STOCKTIDE_KAFKA_SASL_MECHANISM", "OAUTHBEARER");
+    assert!(refused(&[protocol, oauth]).ends_with("kafka.oauth_token_file is not set"));
+    assert!(
+        refused(&[("STOCKTIDE_KAFKA_KEY_FILE", "/key")])
+            .contains("kafka.certificate_file and kafka.key_file")
+    );
+    let twice = [("STOCKTIDE_KAFKA_PROPERTIES_SECURITY_PROTOCOL", "ssl"), protocol];
+    assert!(refused(&twice).contains("only one of them is allowed"));
+    let blind = [("STOCKTIDE_KAFKA_PROPERTIES_ENABLE_SSL_CERTIFICATE_VERIFICATION", "false")];
+    assert!(refused(&blind).contains("is not yours to set"));
+
+    for mode in ["allow", "prefer", "require", "verify-ca", "x"] {
+        let url = format!("postgres://ann:hush@db/shop?sslmode={mode}");
+        let error = refused(&[("STOCKTIDE_DATABASE_URL", &url)]);
+        let wanted =
+            format!("STOCKTIDE_DATABASE_URL: database.url: sslmode is {mode:?}; allowed: verify-full");
+        assert!(error.starts_with(&wanted) && !error.contains("hush"), "{error}");
+    }
+    let forgotten = refused(&[("STOCKTIDE_DATABASE_URL", "postgres://ann@db/shop?sslrootcert=/ca.pem")]);
+    assert!(forgotten.contains("it has certificates, and sslmode is not set"), "{forgotten}");
+    let half = refused(&[("STOCKTIDE_DATABASE_URL", "postgres://db/shop?sslmode=verify-full&sslkey=/key")]);
+    assert!(half.contains("one of sslcert and sslkey is set"), "{half}");
 }

@@ -35,6 +35,9 @@ pub struct Refused {
 pub async fn reach(config: &Config) -> Result<(), Refused> {
     let client = client_config(config);
     let Some(brokers) = config.kafka.brokers.clone().filter(|_| is_secured(&client)) else { return Ok(()) };
+    if let Err(problem) = files_can_be_read(&client) {
+        return Err(Refused { brokers, problem });
+    }
     let asked = client.clone();
     let asked = tokio::task::spawn_blocking(move || ask(&asked)).await;
     let problem = match asked {
@@ -50,6 +53,18 @@ pub async fn reach(config: &Config) -> Result<(), Refused> {
         Ok(Answer::Refused(problem)) => problem,
     };
     Err(Refused { brokers, problem })
+}
+
+/// librdkafka would not say which file it is.
+fn files_can_be_read(client: &ClientConfig) -> Result<(), String> {
+    let file = |name: &str| client.get(name).map(PathBuf::from).filter(|path| !path.is_dir());
+    for certificates in ["ssl.ca.location", "ssl.certificate.location"].into_iter().filter_map(file) {
+        tls::certificates(&certificates)?;
+    }
+    match file("ssl.key.location") {
+        Some(key) => std::fs::File::open(&key).map(drop).map_err(|e| format!("{}: {e}", key.display())),
+        None => Ok(()),
+    }
 }
 
 /// Whether TLS or SASL are asked for.
