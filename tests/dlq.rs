@@ -83,7 +83,11 @@ const GHOSTS: [&str; 4] = ["ghost-1", "ghost-2", "ghost-3", "ghost-4"];
 fn ghost_events(n: usize) -> Vec<(&'static str, Value)> {
     let lines = |i: usize| {
         let ghost = json!({"product_id": GHOSTS[i % 4], "quantity": 1 + i % 3});
-        if i % 5 == 0 { json!([ghost, {"product_id": "apple", "quantity": 1}]) } else { json!([ghost]) }
+        if i.is_multiple_of(5) {
+            json!([ghost, {"product_id": "apple", "quantity": 1}])
+        } else {
+            json!([ghost])
+        }
     };
     (0..n)
         .map(|i| match i % 10 {
@@ -636,10 +640,9 @@ fn what_is_discarded_is_dealt_with_and_says_who_did_it() {
 fn two_runs_at_once_do_not_get_into_each_other_s_way() {
     let shop = shop();
     let record = shop.settle_one(unknown("unicorn"));
-    let url = shop.world.stack.database_url();
     let desk = shop
         .runtime
-        .block_on(stocktide_store::dlq::actions::Desk::take(&url))
+        .block_on(stocktide_store::dlq::actions::Desk::take(&shop.world.database))
         .unwrap_or_else(|e| panic!("{e}"));
     for command in ["replay", "discard"] {
         let told = shop.complaint(1, &[command, &record]);

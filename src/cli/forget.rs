@@ -2,12 +2,11 @@
 
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
-use stocktide_runtime::secret::mask_url;
+use anyhow::bail;
 use stocktide_runtime::{Config, clock};
 use stocktide_store::forget::{self, Forgotten};
 
-use super::{Usage, dlq, say};
+use super::{Usage, connect, dlq, say};
 
 /// Forget a user: take their user_id and addresses out of the tables and the log.
 #[derive(Debug, clap::Args)]
@@ -47,9 +46,10 @@ pub async fn run(args: ForgetArgs, config: &Config) -> anyhow::Result<ExitCode> 
     if user_id.starts_with("forgotten:") {
         bail!(Usage(format!("{user_id} stands for a user who is forgotten already")));
     }
-    let (url, by) = (config.database_url()?, by.unwrap_or_else(dlq::user));
-    let forgotten = forget::forget(&url, &user_id, &by, clock::now(), dry_run).await;
-    let forgotten = forgotten.with_context(|| format!("PostgreSQL at {}", mask_url(&url)))?;
+    let by = by.unwrap_or_else(dlq::user);
+    let pool = connect(config).await?;
+    let forgotten = forget::forget(&pool, &user_id, &by, clock::now(), dry_run).await?;
+    pool.close().await;
     if forgotten.token.is_none() && forgotten.waiting == 0 {
         let before = forgotten.before.map_or_else(String::new, |at| {
             format!(" (forgotten {} before)", at.to_rfc3339_opts(chrono::SecondsFormat::Secs, true))
@@ -67,16 +67,17 @@ pub async fn run(args: ForgetArgs, config: &Config) -> anyhow::Result<ExitCode> 
 fn in_words(forgotten: &Forgotten, dry_run: bool) -> String {
     let Forgotten { orders, lines, log_rows, rejects, waiting, .. } = forgotten;
     let would = if dry_run { "would be " } else { "" };
-    let mut text = format!(
+    let mut lines = vec![format!(
         "{would}erased from {orders} orders, {lines} lines and {log_rows} records of the log ({rejects} of them rejected)"
-    );
+    )];
     if let (Some(token), false) = (&forgotten.token, dry_run) {
-        text += &format!("\nin their place stands {token}");
+        lines.push(format!("in their place stands {token}"));
     }
     if *waiting > 0 {
-        text += &format!(
-            "\n{waiting} payments that wait for their order speak of the user: call it again when they are settled"
-        );
+        lines.push(format!(
+            "{waiting} payments that wait for their order speak of the user: call it again when they are settled"
+        ));
     }
-    text + "\nKafka's topics, reports and backups are not touched: see docs/data.md"
+    lines.push("Kafka's topics, reports and backups are not touched: see docs/data.md".to_owned());
+    lines.join("\n")
 }

@@ -36,7 +36,8 @@ async fn rows_with(world: &World, text: &str) -> Vec<String> {
     .fetch_all(&world.database)
     .await
     .unwrap();
-    let hex: String = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex: Vec<String> = text.bytes().map(|byte| format!("{byte:02x}")).collect();
+    let hex = hex.concat();
     let mut found = Vec::new();
     for table in tables {
         let sql = format!(

@@ -219,7 +219,7 @@ fn load_error(errors: &jaq_core::load::Errors<&str, ()>) -> String {
 
 #[cfg(test)]
 mod tests {
-    #![allow(clippy::unwrap_used)]
+    #![allow(clippy::unwrap_used, clippy::panic)]
 
     use chrono::DateTime;
     use stocktide_store::dlq::{Handling, State};

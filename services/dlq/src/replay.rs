@@ -179,7 +179,7 @@ pub async fn replay(
     mark: Mark,
     on_sent: &dyn Fn(u64),
 ) -> anyhow::Result<Outcome> {
-    let mut desk = Desk::take(&config.database_url()?).await?;
+    let mut desk = Desk::take(pool).await?;
     let resender = block_in_place(|| Resender::connect(config))?;
     let mut outcome = Outcome { run: mark.run, ..Outcome::default() };
     settle(&mut desk, &resender, &mut outcome).await?;

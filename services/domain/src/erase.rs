@@ -57,10 +57,9 @@ impl Person<'_> {
         for (name, raw) in &fields.0 {
             let new = match name.as_str() {
                 "user_id" => quoted(self.token),
-                "shipping_address" => "null".to_owned(),
-                "items" => items(raw),
                 // Free words may be about anybody.
-                "note" => "null".to_owned(),
+                "shipping_address" | "note" => "null".to_owned(),
+                "items" => items(raw),
                 known if FIELDS.contains(&known) => raw.get().to_owned(),
                 _ => continue,
             };

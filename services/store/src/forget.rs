@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::TryStreamExt as _;
 use serde::Serialize;
-use sqlx::{Connection as _, PgConnection, Row as _};
+use sqlx::{ConnectOptions as _, Connection as _, PgConnection, PgPool, Row as _};
 use stocktide_domain::erase::Person;
 use uuid::Uuid;
 
@@ -45,13 +45,14 @@ pub struct Forgotten {
 /// # Errors
 /// The database fails, or processors were in the way too often; what is done by then stays done, and the next call does the rest.
 pub async fn forget(
-    url: &str,
+    pool: &PgPool,
     user_id: &str,
     by: &str,
     now: DateTime<Utc>,
     dry_run: bool,
 ) -> Result<Forgotten, sqlx::Error> {
-    let mut connection = PgConnection::connect(url).await?;
+    let options = pool.connect_options().as_ref().clone().disable_statement_logging();
+    let mut connection = PgConnection::connect_with(&options).await?;
     let order = Order { user_id, by, now };
     let mut transaction = connection.begin().await?;
     let mut forgotten = order.in_the_log(&mut transaction).await?;

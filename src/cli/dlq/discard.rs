@@ -27,7 +27,6 @@ pub async fn discard(args: DiscardArgs, config: &Config) -> anyhow::Result<ExitC
     let selection = chosen.selection(config)?;
     let pool = pool(config).await?;
     let standing = dlq::standing(&pool, &selection).await?;
-    pool.close().await;
     let count = |state: State| {
         let of = standing.iter().filter(|of| of.state == state.as_str());
         of.map(|of| of.records.max(0) as u64).sum::<u64>()
@@ -58,11 +57,12 @@ pub async fn discard(args: DiscardArgs, config: &Config) -> anyhow::Result<ExitC
     } else {
         let run = Run { id: Uuid::new_v4(), by: chosen.by(), note: chosen.note.clone(), again: args.again };
         let limit = chosen.limit.map(|limit| limit.min(i64::MAX as u64) as i64);
-        let mut desk = Desk::take(&config.database_url()?).await?;
+        let mut desk = Desk::take(&pool).await?;
         let discarded = desk.discard(&run, &selection, limit, clock::now()).await?;
         desk.leave().await?;
         discarded
     };
+    pool.close().await;
     if chosen.json {
         say(json!({ "dry_run": chosen.dry_run, "discarded": discarded, "left_out": left }))?;
     } else {

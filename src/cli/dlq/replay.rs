@@ -130,17 +130,15 @@ async fn rehearse(
 }
 
 fn notes(plan: &Plan) -> String {
-    let mut notes = String::new();
-    if plan.skipped.total() > 0 {
-        notes += &format!("; left out: {}", told(&plan.skipped));
-    }
-    if plan.broken_off > 0 {
-        notes += &format!(
-            "; of {} an earlier run broke off: whether they were sent is found out first",
-            plan.broken_off
-        );
-    }
-    notes + &without_event_id(plan.without_event_id)
+    let left_out = match plan.skipped.total() {
+        0 => String::new(),
+        _ => format!("; left out: {}", told(&plan.skipped)),
+    };
+    let broken_off = match plan.broken_off {
+        0 => String::new(),
+        n => format!("; of {n} an earlier run broke off: whether they were sent is found out first"),
+    };
+    left_out + &broken_off + &without_event_id(plan.without_event_id)
 }
 
 fn without_event_id(records: u64) -> String {

@@ -152,7 +152,7 @@ mod tests {
     #[test]
     fn json_is_lossless_and_shows_no_control_character() {
         let json = hostile().json().unwrap();
-        assert!(!json.chars().any(is_unsafe), "{json}");
+        assert!(!json.chars().any(stocktide_runtime::terminal::is_unsafe), "{json}");
         let read: Value = serde_json::from_str(&json).unwrap();
         assert_eq!(read["value"], json!("\u{9b}2J\u{202e}\u{7f}{\"a\":\"é\"}"));
         assert_eq!(read["headers"][0], json!({"name": "stocktide.reason", "value": "a\nb"}));

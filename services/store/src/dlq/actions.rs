@@ -1,7 +1,7 @@
 //! Writes down what is done with rejected records, for one run at a time.
 
 use chrono::{DateTime, Utc};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _, PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::{At, CHOSEN, Selection, bound, some};
@@ -74,12 +74,13 @@ pub struct Pending {
 }
 
 impl Desk {
-    /// Takes the right.
+    /// Takes the right, on a connection of its own to where the pool's lead.
     ///
     /// # Errors
     /// [`DeskError::Taken`] while another run has it.
-    pub async fn take(url: &str) -> Result<Desk, DeskError> {
-        let mut connection = PgConnection::connect(url).await?;
+    pub async fn take(pool: &PgPool) -> Result<Desk, DeskError> {
+        let options = pool.connect_options().as_ref().clone().disable_statement_logging();
+        let mut connection = PgConnection::connect_with(&options).await?;
         let sql = "SELECT pg_try_advisory_lock(hashtext('stocktide dlq'))";
         let taken: bool = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
         if taken { Ok(Desk { connection }) } else { Err(DeskError::Taken) }
