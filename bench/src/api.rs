@@ -12,6 +12,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, ensure};
 use sqlx::PgPool;
 use sqlx::postgres::PgPoolOptions;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 use self::endpoints::{ENDPOINTS, Endpoint};
 use self::wrk::Load;
@@ -47,6 +49,7 @@ pub async fn measure(wish: Wish) -> anyhow::Result<()> {
         println!("\n{name}\n{plan}");
     }
     let (api, address) = serve(&world)?;
+    healthy(&address).await?;
     let bench = Bench { pool, address, wish };
     println!("\nalone");
     bench.all(None).await?;
@@ -87,6 +90,23 @@ fn serve(world: &World) -> anyhow::Result<(Program, String)> {
     Ok((api, address.context("the API does not listen")?))
 }
 
+/// Waits until every part works: at first nobody has looked yet.
+async fn healthy(address: &str) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let asked = format!("GET /health HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    loop {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(asked.as_bytes()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        if answer.starts_with(b"HTTP/1.1 200") {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "the API says {}", String::from_utf8_lossy(&answer));
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
 struct Bench {
     pool: PgPool,
     address: String,
@@ -98,8 +118,8 @@ impl Bench {
     async fn all(&self, progress: Option<&Progress>) -> anyhow::Result<()> {
         let Wish { connections, .. } = self.wish;
         println!(
-            "{:<34} {:>10} {:>9} {:>9} {:>9} {:>9}  at {connections} connections; p99 of 1",
-            "", "requests/s", "p50 ms", "p99 ms", "p99 of 1", "events/s"
+            "{:<34} {:>10} {:>9} {:>9} {:>7} {:>9} {:>9}  at {connections} connections; p99 of 1",
+            "", "requests/s", "p50 ms", "p99 ms", "failed", "p99 of 1", "events/s"
         );
         for endpoint in ENDPOINTS {
             let before = match progress {
@@ -116,8 +136,8 @@ impl Bench {
             };
             let one = self.load(endpoint, 1).await?;
             println!(
-                "{:<34} {:>10.0} {:>9.2} {:>9.2} {:>9.2} {rate:>9}",
-                endpoint.name, many.per_second, many.p50_ms, many.p99_ms, one.p99_ms
+                "{:<34} {:>10.0} {:>9.2} {:>9.2} {:>7} {:>9.2} {rate:>9}",
+                endpoint.name, many.per_second, many.p50_ms, many.p99_ms, many.failed, one.p99_ms
             );
         }
         Ok(())

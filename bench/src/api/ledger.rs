@@ -10,6 +10,9 @@ pub const LINES: u64 = 5;
 
 /// The indexes are made again afterwards, which takes less time.
 const MAKE: &[(&str, &str)] = &[
+    // As little beside the tables as may be.
+    ("settings", "ALTER SYSTEM SET max_wal_size = '2GB'"),
+    ("settings", "SELECT pg_reload_conf()"),
     (
         "indexes",
         "DROP INDEX orders_order_id, orders_original_id, orders_processed_at, orders_timestamp, orders_product,

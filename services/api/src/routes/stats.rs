@@ -15,7 +15,7 @@ use crate::state::App;
 /// The most months of a range.
 const MOST_MONTHS: i32 = 1_200;
 /// The most days of a ranking: they are read from the ledger.
-const MOST_DAYS: i64 = 92;
+const MOST_DAYS: i64 = 31;
 
 /// What a user has ordered online; exact at this moment.
 #[utoipa::path(get, path = "/users/{id}/stats", tag = "statistics",
@@ -47,7 +47,7 @@ pub struct TopQuery {
     /// The first business day, as YYYY-MM-DD; with end. Neither: all time.
     #[param(value_type = Option<String>, format = Date, pattern = "^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$")]
     start: Option<Day>,
-    /// The last business day; at most 92 in all.
+    /// The last business day; at most 31 in all.
     #[param(value_type = Option<String>, format = Date, pattern = "^(19|2[0-9])[0-9]{2}-[0-9]{2}-[0-9]{2}$")]
     end: Option<Day>,
 }
@@ -62,7 +62,7 @@ pub struct Top {
     items: Vec<UserStats>,
 }
 
-/// The users who spent or ordered most. With start and end, at most 92 days: by what happened on those, read from the ledger.
+/// The users who spent or ordered most. With start and end, at most 31 days: by what happened on those, read from the ledger.
 #[utoipa::path(get, path = "/stats/top/{n}", tag = "statistics",
     params(("n" = u32, Path, description = "How many", minimum = 1, maximum = 1000), TopQuery),
     responses((status = 200, body = Top)))]
