@@ -1,9 +1,11 @@
 //! The way back from the dead-letter queue, on a real Kafka and a real PostgreSQL, by the built program.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-mod command;
-#[path = "dlq/forget.rs"]
 mod forget;
+
+#[path = "../command/mod.rs"]
+mod command;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
