@@ -23,7 +23,7 @@ const MAKE: &[(&str, &str)] = &[
         "INSERT INTO order_headers (source, order_id, user_id, location_id, shipping_address, payment_method, stated_value,
                 order_value, value_mismatch, status, ordered_at, event_id)
             SELECT 'online_orders', 'L' || i, 'u' || 1 + (i * 7919 + i / 3) % {users}, 'online', i || ' High Street', 'card', v, v,
-                i % 997 = 0, 'placed', '2024-05-22Z'::timestamptz + i * interval '374 days' / {orders}, md5(i::text)::uuid
+                i % 997 = 0, 'placed', date_trunc('day', now()) - interval '374 days' + i * interval '374 days' / {orders}, md5(i::text)::uuid
             FROM (SELECT i, {lines} * (1 + i % 5) * (1.35 + i % 90) AS v FROM generate_series(1, {orders}::bigint) i) o",
     ),
     (
@@ -33,7 +33,7 @@ const MAKE: &[(&str, &str)] = &[
             SELECT 'L' || i, n, 'P' || lpad(((i * 31 + n * 17) % 2000 + 1)::text, 5, '0'), 1 + i % 5, 1.35 + i % 90, 'online_orders',
                 'online', 'u' || 1 + (i * 7919 + i / 3) % {users}, at, md5(i::text)::uuid, 'sale', -1 - i % 5, 1000, 1, 'in_stock',
                 at + interval '2 s', i % 4, i
-            FROM (SELECT i, '2024-05-22Z'::timestamptz + i * interval '374 days' / {orders} AS at
+            FROM (SELECT i, date_trunc('day', now()) - interval '374 days' + i * interval '374 days' / {orders} AS at
                   FROM generate_series(1, {orders}::bigint) i) o, generate_series(1, {lines}) n",
     ),
     (
