@@ -60,7 +60,7 @@ fn use_the_api(api: &Api) {
     until("the API is ready", || api.ask("GET", "/health", "").starts_with("HTTP/1.1 200"));
     assert!(api.ask("GET", "/stock", "").starts_with("HTTP/1.1 200"));
     assert!(api.ask("GET", "/orders/nobody-s", "").starts_with("HTTP/1.1 404"));
-    let at = chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
+    let at = stocktide_runtime::clock::now().to_rfc3339_opts(chrono::SecondsFormat::Millis, true);
     let payment = json!({
         "event_id": "01941f29-7c00-7aaa-8aaa-0000000000f2", "payment_id": "p-1", "order_id": "misstated-1",
         "payment_datetime": at, "payment_method": "card", "card_last_four": "4242", "amount": "5.00", "payment_status": "captured",
