@@ -1,6 +1,7 @@
 //! Traces: what a collector receives, and what a record carries on.
 
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::fmt::Write as _;
+use std::io::{BufRead as _, BufReader, Read as _, Write};
 use std::net::TcpListener;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -41,7 +42,7 @@ fn collector() -> (String, Receiver<(String, Span)>) {
                 }
             }
             let answer = "HTTP/1.1 200 OK\r\nContent-Type: application/x-protobuf\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-            reader.get_mut().write_all(answer.as_bytes()).unwrap();
+            Write::write_all(reader.get_mut(), answer.as_bytes()).unwrap();
         }
     });
     (address, received)
@@ -99,7 +100,10 @@ async fn a_record_s_trace_goes_on_in_what_becomes_of_it_and_its_batch_is_linked_
 }
 
 fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    bytes.iter().fold(String::new(), |mut hex, byte| {
+        write!(hex, "{byte:02x}").unwrap();
+        hex
+    })
 }
 
 #[tokio::test(flavor = "multi_thread")]
