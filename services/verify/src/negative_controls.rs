@@ -823,6 +823,8 @@ fn forgetting(spoil: impl FnOnce(&mut World)) -> Report {
     }
     let stats = world.facts.users.remove(&user).unwrap();
     world.facts.users.insert(token, stats);
+    let top = world.facts.top_users.remove(&user).unwrap();
+    world.facts.top_users.insert(token, top);
     spoil(&mut world);
     world.report()
 }
