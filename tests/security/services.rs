@@ -105,6 +105,13 @@ async fn each_service_works_with_its_own_rights_alone_and_tells_nobody_its_secre
         );
     }
 
+    // The product is still unknown, so the record comes back.
+    said.done(
+        "replay",
+        run(&mut world.command("owner", &["dlq", "replay", "--reason", "unknown_product", "--yes"])),
+    );
+    until(|| count() == 3, || processor.log());
+
     // A password on a command line does not stay there.
     let mut verify = stocktide(&["verify", "--json", "--database-url", &world.url("jobs", "ca.pem")]);
     let kafka = world.command("jobs", &["verify"]);

@@ -12,6 +12,9 @@ const EVENTS: [&str; 4] = [ONLINE_ORDERS, STORE_SALES, SUPPLIER_RESTOCKS, PAYMEN
 /// What the transactional ids of the processors begin with.
 pub const TRANSACTIONAL_IDS: &str = "stocktide-";
 
+/// What those of `stocktide dlq replay` begin with.
+pub const DLQ_TRANSACTIONAL_IDS: &str = "stocktide-dlq-";
+
 /// Who works with Kafka.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -24,7 +27,7 @@ pub enum Service {
     Api,
     /// `stocktide send`, `produce` and `import`, and whoever else sends events.
     Producer,
-    /// `stocktide migrate`.
+    /// `stocktide migrate` and `stocktide dlq`.
     Owner,
 }
 
@@ -102,6 +105,17 @@ pub fn rights(service: Service, config: &Config) -> Vec<Rights> {
             group("stocktide-api", "Describe"),
         ],
         Service::Producer => vec![topics(&EVENTS, &["Write"])],
-        Service::Owner => vec![topics(&TOPICS, &["Create", "Describe", "DescribeConfigs", "AlterConfigs"])],
+        Service::Owner => vec![
+            topics(&TOPICS, &["Create", "Describe", "DescribeConfigs", "AlterConfigs"]),
+            topics(&EVENTS, &["Read", "Write"]),
+            group("stocktide-dlq", "Describe"),
+            Rights {
+                service,
+                kind: "transactional-id",
+                names: vec![DLQ_TRANSACTIONAL_IDS.to_owned()],
+                prefixed: true,
+                operations: vec!["Write"],
+            },
+        ],
     }
 }
