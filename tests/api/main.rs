@@ -8,6 +8,7 @@ mod figures;
 mod intake;
 mod outages;
 mod refusals;
+mod rejects;
 mod stream;
 mod walk;
 
