@@ -60,6 +60,12 @@ impl Outside {
 
     /// Does what the script asks for.
     fn answer(&mut self, asked: &Value) {
+        if let Some(reason) = asked["discard"].as_str() {
+            let [by, note] = ["by", "note"].map(|name| asked[name].as_str().unwrap());
+            run(&mut self.command(&["dlq", "discard", "--reason", reason, "--by", by, "--note", note]))
+                .done();
+            return;
+        }
         match (asked["api"].as_str(), asked["send"].as_str()) {
             // As the kernel would end it: nobody says goodbye.
             (Some("kill"), _) => self.api = None,

@@ -97,6 +97,19 @@ export const liveSteps = [
     await eventually(async () => assert.equal(await page.locator("#reject-list details").count(), 2));
   }],
 
+  ["what was done with a reject, and by whom, is told where it stands", async ({ assert, ask, open, eventually }) => {
+    const page = await open();
+    const raw = page.locator("#reject-list details", { hasText: "malformed json" });
+    await raw.locator("summary").click();
+    assert.match(await raw.textContent(), /State\s*open/);
+    await ask({ discard: "malformed_json", by: "ann", note: "noise <b>only</b>" });
+    await page.evaluate(async () => (await import("/console/rejects.js")).rejects.refresh());
+    await eventually(async () => assert.match(await raw.locator("summary").textContent(), /discarded/));
+    await eventually(async () => assert.match(await raw.locator("dl").textContent(), /discarded .* by ann: noise <b>only<\/b>/));
+    const other = page.locator("#reject-list details", { hasText: "<img src=x" });
+    assert.doesNotMatch(await other.locator("summary").textContent(), /discarded/);
+  }],
+
   ["payments are joined, wait for their order, and are told where they do not add up", async ({ assert, ask, open, eventually }) => {
     const page = await open();
     const figures = () => page.locator("#payments dd").allTextContents();
