@@ -1,11 +1,13 @@
 //! Bare PostgreSQL taking in the rows that the product wrote: the least that any product must pay.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use stocktide_store::migrate;
+use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls};
 
 use crate::world::World;
@@ -30,14 +32,14 @@ struct Rows {
 }
 
 /// Copies the product's rows into a second, empty database with the same schema, in as many transactions as the events
-/// make batches; returns how long that took.
-pub async fn measure(world: &World, batch: usize) -> anyhow::Result<Duration> {
+/// make batches, which the connections take in turn; returns how long that took.
+pub async fn measure(world: &World, batch: usize, connections: usize) -> anyhow::Result<Duration> {
     let source = connect(&world.stack.database_url()).await?;
     let mut tables = Vec::new();
     for table in TABLES {
         tables.push(read(&source, table).await?);
     }
-    let inventory = read(&source, "inventory").await?;
+    tables.push(read(&source, "inventory").await?);
     let events = tables.first().context("no log")?.rows.len();
     let url = world.stack.create_database("floor").await?;
     migrate::run(&url, "GBP", "UTC").await?;
@@ -45,16 +47,29 @@ pub async fn measure(world: &World, batch: usize) -> anyhow::Result<Duration> {
     for table in ["products", "locations", "suppliers"] {
         write(&target, table, &read(&source, table).await?.rows).await?;
     }
-    let batches = events.div_ceil(batch);
+    let (batches, tables) = (events.div_ceil(batch), Arc::new(tables));
+    let mut clients = Vec::new();
+    for _ in 0..connections {
+        clients.push(connect(&url).await?);
+    }
 
     let begun = Instant::now();
-    for at in 0..batches {
-        target.batch_execute("BEGIN").await?;
-        for Rows { table, rows } in &tables {
-            write(&target, table, &rows[share(rows.len(), at, batches)]).await?;
-        }
-        write(&target, inventory.table, &inventory.rows[share(inventory.rows.len(), at, batches)]).await?;
-        target.batch_execute("COMMIT").await?;
+    let mut copying = JoinSet::new();
+    for (first, client) in clients.into_iter().enumerate() {
+        let tables = Arc::clone(&tables);
+        copying.spawn(async move {
+            for at in (first..batches).step_by(connections) {
+                client.batch_execute("BEGIN").await?;
+                for Rows { table, rows } in tables.iter() {
+                    write(&client, table, &rows[share(rows.len(), at, batches)]).await?;
+                }
+                client.batch_execute("COMMIT").await?;
+            }
+            anyhow::Ok(())
+        });
+    }
+    while let Some(done) = copying.join_next().await {
+        done??;
     }
     Ok(begun.elapsed())
 }

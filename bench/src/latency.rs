@@ -7,39 +7,103 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer};
-use rdkafka::producer::Producer;
+use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
-use serde_json::json;
+use serde_json::{Value, json};
+use sqlx::{Connection, PgConnection};
+use stocktide_runtime::kafka::INVENTORY_UPDATES;
 
+use crate::meter::percentile;
 use crate::world::{World, send};
 
 /// How long events are sent before the timing begins: the broker is a JVM, which compiles itself while it warms up.
 const WARM_UP: Duration = Duration::from_secs(30);
 
-/// Measures and prints the percentiles.
-pub async fn measure(rate: u64, seconds: u64) -> anyhow::Result<()> {
-    let world = World::start(&[]).await?;
-    let mut processor = world.product(&["processor"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-    let measured = run(&world, rate, Duration::from_secs(seconds));
-    processor.kill()?;
-    processor.wait()?;
-    let mut times = measured?;
-    times.sort_unstable();
-    let at = |share: f64| times[((times.len() - 1) as f64 * share) as usize].as_secs_f64() * 1_000.0;
-    println!("{rate} events/s for {seconds} s: {} changes of stock read", times.len());
-    for (name, share) in [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
-        println!("{name:>6} {:>9.1} ms", at(share));
+/// The percentiles that are told.
+const TOLD: [(&str, f64); 5] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)];
+
+/// Measures and prints the percentiles for each rate, beside the floor's.
+pub async fn measure(rates: &[u64], seconds: u64) -> anyhow::Result<Value> {
+    let mut columns = Vec::new();
+    for rate in rates {
+        let world = World::start(&[]).await?;
+        // Where nothing else has run the floor has a cold broker, so it comes last.
+        let mut processor =
+            world.product(&["processor"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let measured = run(&world, *rate, Duration::from_secs(seconds));
+        processor.kill()?;
+        processor.wait()?;
+        columns.push((format!("{rate}/s"), measured?));
+        if columns.len() == rates.len() {
+            columns.push(("the floor".to_owned(), floor(&world).await?));
+        }
+        crate::backlog::work_off(&world, 1).await?;
+        world.verify()?;
+        world.stop().await?;
     }
-    eprintln!(
-        "{}",
-        json!({"rate": rate, "p50_ms": at(0.5), "p99_ms": at(0.99), "p999_ms": at(0.999), "max_ms": at(1.0)})
+    println!(
+        "\nmilliseconds from sending to reading, {seconds} s each; the floor: one small commit and one Kafka transaction"
     );
-    world.stop().await
+    print!("{:>6}", "");
+    columns.iter().for_each(|(name, _)| print!(" {name:>10}"));
+    println!();
+    columns.iter_mut().for_each(|(_, times)| times.sort_unstable());
+    for (name, share) in TOLD {
+        print!("{name:>6}");
+        columns.iter().for_each(|(_, times)| print!(" {:>10.1}", percentile(times, share)));
+        println!();
+    }
+    let told = columns.iter().map(|(name, times)| {
+        let figures = TOLD.map(|(told, share)| (told.to_owned(), json!(percentile(times, share))));
+        json!({ "what": name, "readings": times.len(), "ms": serde_json::Map::from_iter(figures) })
+    });
+    Ok(told.collect())
+}
+
+/// Where the floor's records go.
+const FLOOR_TOPIC: &str = "latency-floor";
+
+/// How often the floor is measured, after as many times to warm up.
+const FLOOR_TIMES: usize = 1_000;
+
+/// One small commit, then one Kafka transaction with one record until it can be read: what no product can do without.
+async fn floor(world: &World) -> anyhow::Result<Vec<Duration>> {
+    let mut database = PgConnection::connect(&world.stack.database_url()).await?;
+    sqlx::raw_sql("CREATE TABLE floor_commits (n int)").execute(&mut database).await?;
+    world.create_topic(FLOOR_TOPIC).await?;
+    let reader = reader(world, FLOOR_TOPIC, Offset::Beginning)?;
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", world.stack.kafka_brokers()).set("transactional.id", "latency-floor");
+    client.set("linger.ms", "0").set("retry.backoff.ms", "2").set("retry.backoff.max.ms", "2");
+    let producer: BaseProducer = client.create()?;
+    producer.init_transactions(Duration::from_secs(30))?;
+    let mut times = Vec::new();
+    for n in 0..2 * FLOOR_TIMES {
+        let begun = Instant::now();
+        sqlx::query("INSERT INTO floor_commits VALUES (1)").execute(&mut database).await?;
+        producer.begin_transaction()?;
+        let value = n.to_string();
+        let record = BaseRecord::<str, str>::to(FLOOR_TOPIC).payload(&value);
+        producer.send(record).map_err(|(error, _)| error)?;
+        producer.commit_transaction(Duration::from_secs(30))?;
+        loop {
+            let message =
+                reader.poll(Duration::from_secs(30)).context("the floor's record does not come")??;
+            if message.payload() == Some(value.as_bytes()) {
+                break;
+            }
+        }
+        if n >= FLOOR_TIMES {
+            times.push(begun.elapsed());
+        }
+    }
+    database.close().await?;
+    Ok(times)
 }
 
 fn run(world: &World, rate: u64, lasting: Duration) -> anyhow::Result<Vec<Duration>> {
     let (due, sent) = mpsc::channel::<(String, Instant)>();
-    let reader = reader(world)?;
+    let reader = reader(world, INVENTORY_UPDATES, Offset::Beginning)?;
     let collector = std::thread::spawn(move || collect(&reader, &sent));
     let producer = world.producer(1)?;
     let begun = Instant::now();
@@ -68,16 +132,15 @@ fn run(world: &World, rate: u64, lasting: Duration) -> anyhow::Result<Vec<Durati
     collector.join().map_err(|_| anyhow::anyhow!("the reader panicked"))?
 }
 
-fn reader(world: &World) -> anyhow::Result<BaseConsumer> {
+fn reader(world: &World, topic: &str, from: Offset) -> anyhow::Result<BaseConsumer> {
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", world.stack.kafka_brokers()).set("group.id", "latency");
     client.set("isolation.level", "read_committed").set("fetch.wait.max.ms", "500");
     let consumer: BaseConsumer = client.create()?;
-    let topic = stocktide_runtime::kafka::INVENTORY_UPDATES;
     let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
     let mut partitions = TopicPartitionList::new();
     for partition in metadata.topics().first().context("no such topic")?.partitions() {
-        partitions.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
+        partitions.add_partition_offset(topic, partition.id(), from)?;
     }
     consumer.assign(&partitions)?;
     Ok(consumer)

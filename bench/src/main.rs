@@ -1,57 +1,107 @@
-//! Measures the product on a private stack, everything durable, beside what bare PostgreSQL needs for the same rows.
-//!
-//! `throughput`: a backlog of simulated events, `stocktide processor --until-caught-up`, and in the same run the floor: the
-//! very rows that the product wrote, COPYed in binary into the same tables with the same indexes, one connection, one
-//! transaction per batch, rows prepared beforehand. `latency`: an open loop, from sending to reading `inventory_updates`
-//! in read_committed. `api`: each read endpoint on a large ledger, with a processor at full speed beside it. `reports`: a daily report over a ledger of many lines, and its figures alone, beside the bare queries in psql.
+//! Measures the product on private stacks, everything durable, beside what bare PostgreSQL and bare Kafka need for the same.
 
 mod api;
+mod backlog;
+mod catch_up;
 mod floor;
+mod growth;
 mod latency;
+mod meter;
 mod reports;
+mod scrape;
+mod start;
 mod world;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
-use serde_json::json;
-use world::World;
+use clap::{Parser, Subcommand, ValueEnum};
+use serde_json::Value;
+use stocktide_producers::sim;
 
 /// Measures Stocktide; needs `cargo build --release` first.
 #[derive(Debug, Parser)]
 #[command(after_help = "Examples:
-  cargo run --release -p stocktide-bench -- throughput
-  cargo run --release -p stocktide-bench -- latency --rate 2000 --seconds 60
+  cargo run --release -p stocktide-bench -- backlog --pairs 5
+  cargo run --release -p stocktide-bench -- backlog --processors 2
+  cargo run --release -p stocktide-bench -- latency --rate 500,2000,10000 --seconds 60
+  cargo run --release -p stocktide-bench -- growth --history 0,5000000,20000000 --ids v4
+  cargo run --release -p stocktide-bench -- catch-up
+  cargo run --release -p stocktide-bench -- start
   cargo run --release -p stocktide-bench -- api --lines 20000000 --users 1000000
   cargo run --release -p stocktide-bench -- reports --lines 20000000")]
 struct CommandLine {
+    /// Writes what was measured to this file, too, as JSON.
+    #[arg(long, global = true, value_name = "FILE")]
+    json: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
 
+/// How event_ids are made.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Ids {
+    /// At random.
+    V4,
+    /// By time.
+    V7,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// A backlog: events per second of the product and of bare PostgreSQL, in turn.
-    Throughput {
+    /// A backlog: events per second of the product and of bare PostgreSQL taking in the very rows that the product wrote (binary
+    /// COPY into the same tables with the same indexes, rows prepared beforehand), in turn.
+    Backlog {
         /// Events in the backlog.
         #[arg(long, default_value_t = 1_000_000)]
         events: u64,
         /// How often both are measured.
-        #[arg(long, default_value_t = 3)]
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
         pairs: u32,
         /// Events per transaction of the floor; the product's largest batch.
         #[arg(long, default_value_t = 10_000)]
         batch: usize,
+        /// Processors, and connections of the floor.
+        #[arg(long, default_value_t = 1)]
+        processors: usize,
     },
-    /// An open loop: milliseconds from sending to reading.
+    /// An open loop: milliseconds from sending to reading `inventory_updates` in read_committed, beside one small commit and one
+    /// Kafka transaction.
     Latency {
-        /// Events per second.
-        #[arg(long, default_value_t = 2_000)]
-        rate: u64,
+        /// Events per second; several are measured one after the other.
+        #[arg(long, value_delimiter = ',', default_value = "2000")]
+        rate: Vec<u64>,
         /// How long.
         #[arg(long, default_value_t = 60)]
         seconds: u64,
+    },
+    /// The same backlog after more and more history, which the product itself takes in.
+    Growth {
+        /// Events in the backlog.
+        #[arg(long, default_value_t = 1_000_000)]
+        events: u64,
+        /// Events of history before it; one measurement each.
+        #[arg(long, value_delimiter = ',', default_value = "0,5000000,20000000")]
+        history: Vec<u64>,
+        /// What kind of event_id.
+        #[arg(long, value_enum, default_value = "v4")]
+        ids: Ids,
+    },
+    /// A backlog that is worked off while events go on arriving.
+    CatchUp {
+        /// Events that wait at first.
+        #[arg(long, default_value_t = 2_000_000)]
+        behind: u64,
+        /// Events per second that arrive meanwhile.
+        #[arg(long, default_value_t = 2_000)]
+        rate: u64,
+    },
+    /// How soon a processor is ready, and what it costs while nothing happens.
+    Start {
+        /// How often it is started.
+        #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        times: u32,
     },
     /// The API's read endpoints on a large ledger: requests a second and p99 by wrk, alone and beside a processor that works off
     /// a backlog, and what that costs the processor; and the plans of what must be quick.
@@ -89,15 +139,8 @@ enum Command {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let done = match CommandLine::parse().command {
-        Command::Throughput { events, pairs, batch } => throughput(events, pairs, batch).await,
-        Command::Latency { rate, seconds } => latency::measure(rate, seconds).await,
-        Command::Api { lines, users, events, connections, seconds } => {
-            api::measure(api::Wish { lines, users, events, connections, seconds }).await
-        }
-        Command::Reports { lines, products, repeats } => reports::measure(lines, products, repeats).await,
-    };
-    match done {
+    let CommandLine { json, command } = CommandLine::parse();
+    match measure(command).await.and_then(|measured| keep(&measured, json)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("stocktide-bench: {error:#}");
@@ -106,28 +149,31 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Each pair on a stack of its own: the product takes the backlog in, then the floor takes in the rows it wrote.
-async fn throughput(events: u64, pairs: u32, batch: usize) -> anyhow::Result<()> {
-    let mut ratios = Vec::new();
-    println!("{:>4} {:>14} {:>14} {:>7}", "pair", "product ev/s", "floor ev/s", "ratio");
-    for pair in 1..=pairs {
-        let world = World::start(&[("STOCKTIDE_PROCESSOR_BATCH_MAX_RECORDS", &batch.to_string())]).await?;
-        world.send_backlog(events, u64::from(pair))?;
-        let summary = world.run_until_caught_up()?;
-        let consumed = summary["consumed"].as_f64().context("no `consumed` in the summary")?;
-        let product = consumed / summary["seconds"].as_f64().context("no `seconds` in the summary")?;
-        let floor = consumed / floor::measure(&world, batch).await?.as_secs_f64();
-        println!("{pair:>4} {product:>14.0} {floor:>14.0} {:>7.3}", product / floor);
-        eprintln!("{}", json!({"pair": pair, "product": product, "floor": floor, "summary": summary}));
-        ratios.push(product / floor);
-        world.stop().await?;
+async fn measure(command: Command) -> anyhow::Result<Value> {
+    match command {
+        Command::Backlog { events, pairs, batch, processors } => {
+            backlog::measure(backlog::Wish { events, pairs, batch, processors }).await
+        }
+        Command::Latency { rate, seconds } => latency::measure(&rate, seconds).await,
+        Command::Growth { events, history, ids } => {
+            let ids = match ids {
+                Ids::V4 => sim::Ids::V4,
+                Ids::V7 => sim::Ids::V7,
+            };
+            growth::measure(growth::Wish { events, history, ids }).await
+        }
+        Command::CatchUp { behind, rate } => catch_up::measure(catch_up::Wish { behind, rate }).await,
+        Command::Start { times } => start::measure(times).await,
+        Command::Api { lines, users, events, connections, seconds } => {
+            api::measure(api::Wish { lines, users, events, connections, seconds }).await.map(|()| Value::Null)
+        }
+        Command::Reports { lines, products, repeats } => {
+            reports::measure(lines, products, repeats).await.map(|()| Value::Null)
+        }
     }
-    ratios.sort_by(f64::total_cmp);
-    println!(
-        "median ratio {:.3} (from {:.3} to {:.3})",
-        ratios[ratios.len() / 2],
-        ratios[0],
-        ratios[ratios.len() - 1]
-    );
-    Ok(())
+}
+
+fn keep(measured: &Value, file: Option<PathBuf>) -> anyhow::Result<()> {
+    let Some(file) = file else { return Ok(()) };
+    std::fs::write(&file, format!("{measured:#}\n")).with_context(|| file.display().to_string())
 }

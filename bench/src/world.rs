@@ -4,8 +4,10 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, ensure};
+use anyhow::ensure;
 use rdkafka::ClientConfig;
+use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use stocktide_devstack::{Stack, StackOptions};
@@ -14,6 +16,8 @@ use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
 use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
 use stocktide_runtime::config::{Config, Sources};
 use stocktide_store::{catalogue, migrate};
+
+use crate::meter::Watched;
 
 /// Customers of the measurements that came before.
 const USERS: u64 = 50_000;
@@ -53,39 +57,43 @@ impl World {
         Ok(command)
     }
 
-    pub fn run_until_caught_up(&self) -> anyhow::Result<serde_json::Value> {
-        let done = self.product(&["processor", "--until-caught-up", "--json"])?.output()?;
-        ensure!(done.status.success(), "the processor: {}", String::from_utf8_lossy(&done.stderr));
-        serde_json::from_slice(&done.stdout).context("the processor's summary")
+    /// Holds everything that was written against the promises.
+    pub fn verify(&self) -> anyhow::Result<()> {
+        let done = self.product(&["verify"])?.output()?;
+        ensure!(done.status.success(), "stocktide verify: {}", String::from_utf8_lossy(&done.stdout));
+        Ok(())
     }
 
     /// 2 % redeliveries, 0.2 % broken records, random ids: the workload of the measurements that came before.
     pub fn simulate(events: Option<u64>, seed: u64) -> anyhow::Result<Simulator> {
-        World::simulate_of(events, seed, USERS)
+        World::simulate_of(events, seed, USERS, Ids::V4)
     }
 
-    fn simulate_of(events: Option<u64>, seed: u64, users: u64) -> anyhow::Result<Simulator> {
+    fn simulate_of(events: Option<u64>, seed: u64, users: u64, ids: Ids) -> anyhow::Result<Simulator> {
         let start = "2025-06-01T00:00:00Z".parse()?;
         let options = Options::new(SourceMix::All, seed, start);
-        let options = Options {
-            count: events,
-            duplicates_ppm: 20_000,
-            malformed_ppm: 2_000,
-            ids: Ids::V4,
-            users,
-            ..options
-        };
+        let options =
+            Options { count: events, duplicates_ppm: 20_000, malformed_ppm: 2_000, ids, users, ..options };
         Simulator::new(shelves(), options)
     }
 
     pub fn send_backlog(&self, events: u64, seed: u64) -> anyhow::Result<()> {
-        self.send_backlog_of(events, seed, USERS)
+        self.send_all(World::simulate(Some(events), seed)?)
     }
 
     /// The same, with the orders of so many users.
     pub fn send_backlog_of(&self, events: u64, seed: u64, users: u64) -> anyhow::Result<()> {
+        self.send_all(World::simulate_of(Some(events), seed, users, Ids::V4)?)
+    }
+
+    /// The same, with ids of this kind.
+    pub fn send_backlog_with(&self, ids: Ids, events: u64, seed: u64) -> anyhow::Result<()> {
+        self.send_all(World::simulate_of(Some(events), seed, USERS, ids)?)
+    }
+
+    fn send_all(&self, records: Simulator) -> anyhow::Result<()> {
         let producer = self.producer(20)?;
-        for record in World::simulate_of(Some(events), seed, users)? {
+        for record in records {
             send(&producer, &record)?;
         }
         producer.flush(Duration::from_mins(1))?;
@@ -94,8 +102,30 @@ impl World {
 
     pub fn producer(&self, linger_ms: u32) -> anyhow::Result<BaseProducer> {
         let mut client = ClientConfig::new();
+        // Idempotence is acks=all.
         client.set("bootstrap.servers", self.stack.kafka_brokers()).set("enable.idempotence", "true");
         Ok(client.set("linger.ms", linger_ms.to_string()).create()?)
+    }
+
+    /// Makes a topic of one partition, which the product knows nothing of.
+    pub async fn create_topic(&self, name: &str) -> anyhow::Result<()> {
+        let mut client = ClientConfig::new();
+        let admin: AdminClient<DefaultClientContext> =
+            client.set("bootstrap.servers", self.stack.kafka_brokers()).create()?;
+        let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        for made in admin.create_topics(&[topic], &AdminOptions::new()).await? {
+            made.map_err(|(name, error)| anyhow::anyhow!("topic {name}: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// The servers, PostgreSQL first.
+    pub fn servers(&self) -> Vec<Watched> {
+        let mut pids = self.stack.processes().into_iter().map(|process| process.pid.unsigned_abs());
+        ["postgres", "kafka"]
+            .into_iter()
+            .filter_map(|name| Some(Watched { name, pid: pids.next()? }))
+            .collect()
     }
 
     pub async fn stop(self) -> anyhow::Result<()> {

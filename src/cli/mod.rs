@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{Parser, Subcommand};
 use rdkafka::error::KafkaError;
 use sqlx::{Connection, PgPool};
+use stocktide_domain::card;
 use stocktide_runtime::config::{Flag, Sources};
 use stocktide_runtime::secret::mask_url;
 use stocktide_runtime::terminal::defuse;
@@ -239,12 +240,15 @@ pub fn failure(error: &anyhow::Error) -> ExitCode {
 }
 
 fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr().lock(), "stocktide: {}", defuse(message));
+    let _ = writeln!(std::io::stderr().lock(), "stocktide: {}", defuse(&card::masked(message)));
 }
 
 /// The chain of causes with colons between; a cause that the text above it has told already is not told again.
 fn with_causes(error: &anyhow::Error) -> String {
     let mut line = String::new();
+    if error.chain().any(is_without_schema) {
+        return "the database has not the schema that this program needs: run `stocktide migrate`".to_owned();
+    }
     let certificate = error.chain().find_map(door::in_words);
     // A client's own words of a certificate are said better here.
     let told = error.chain().take_while(|cause| certificate.is_none() || !cause.is::<sqlx::Error>());
@@ -260,6 +264,15 @@ fn with_causes(error: &anyhow::Error) -> String {
         line = format!("{line}: we lack {right} (stocktide topics acls)");
     }
     line.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// A table or column is missing: nobody has run `migrate`, or an older program.
+fn is_without_schema(cause: &(dyn std::error::Error + 'static)) -> bool {
+    let code = cause
+        .downcast_ref::<sqlx::Error>()
+        .and_then(sqlx::Error::as_database_error)
+        .and_then(sqlx::error::DatabaseError::code);
+    code.is_some_and(|code| matches!(code.as_ref(), "42P01" | "42703" | "42883"))
 }
 
 /// A line beside the answer, to stderr, of something that was found in somebody's file.

@@ -1,7 +1,10 @@
 //! What is away, and comes back.
 
+use std::collections::BTreeSet;
+
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use sqlx::{Connection, PgConnection};
 use stocktide_devstack::{Stack, StackOptions};
 use stocktide_runtime::kafka::ensure_topics;
 use stocktide_store::migrate;
@@ -79,6 +82,50 @@ async fn it_says_which_part_is_away_and_goes_on_once_it_is_back() {
     api.until("/health", |answer| answer.status == 200).await;
     let again = api.until_sent("online_orders", &key, &body).await;
     assert_eq!((again.status, &again.json()["events"][0]["event_id"]), (207, &failed));
+    api.end().await;
+    stack.stop().await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn questions_that_take_long_leave_connections_to_the_others() {
+    let options = StackOptions { kafka: false, ..StackOptions::default() };
+    let stack = Stack::start(options).await.unwrap();
+    let url = stack.database_url();
+    migrate::run(&url, "GBP", "UTC").await.unwrap();
+    let mut holder = PgConnection::connect(&url).await.unwrap();
+    let product = "INSERT INTO products (product_id, name, category, price, currency) VALUES ('a', 'A', 'c', 1, 'GBP');
+                   INSERT INTO locations (location_id, name, kind, timezone) VALUES ('online', 'Web', 'online', 'UTC');
+                   INSERT INTO inventory (product_id, location_id, quantity_on_hand, version, opening_quantity, last_updated)
+                       VALUES ('a', 'online', 1, 1, 2, now())";
+    sqlx::raw_sql(product).execute(&mut holder).await.unwrap();
+    let limits = [("STOCKTIDE_API_REQUEST_TIMEOUT", "3s"), ("STOCKTIDE_API_CONNECTIONS", "4")];
+    let api = Served::start(&settings(&url, "127.0.0.1:1", &limits)).await;
+    assert_eq!(api.json("/products/a/stock").await["locations"][0]["quantity_on_hand"], 1);
+
+    // Nothing of the ledger can be read: whoever walks it waits, more of them than there are connections.
+    sqlx::raw_sql("BEGIN; LOCK TABLE restock_lines IN ACCESS EXCLUSIVE MODE")
+        .execute(&mut holder)
+        .await
+        .unwrap();
+    let walks = futures_util::future::join_all((0..12).map(|_| api.get("/products/a/stock")));
+    let others = async {
+        let held =
+            "SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'restock_lines'::regclass";
+        while !sqlx::query_scalar::<_, bool>(held).fetch_one(&mut holder).await.unwrap() {
+            tokio::task::yield_now().await;
+        }
+        for _ in 0..20 {
+            api.json("/stock").await;
+        }
+        let held = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'restock_lines'::regclass";
+        assert_eq!(sqlx::query_scalar::<_, i64>(held).fetch_one(&mut holder).await.unwrap(), 1);
+    };
+    let (walked, ()) = tokio::join!(walks, others);
+    let kinds: BTreeSet<String> =
+        walked.iter().map(|answer| answer.problem(503)["type"].as_str().unwrap().to_owned()).collect();
+    assert!(kinds.contains("urn:stocktide:overloaded"), "{kinds:?}");
+    sqlx::raw_sql("ROLLBACK").execute(&mut holder).await.unwrap();
+    api.json("/products/a/stock").await;
     api.end().await;
     stack.stop().await.unwrap();
 }

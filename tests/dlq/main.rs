@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod forget;
+mod odd_ends;
 
 #[path = "../command/mod.rs"]
 mod command;

@@ -61,6 +61,14 @@ impl Running {
         family.get_metric().iter().map(|metric| metric.get_counter().get_value() as u64).sum()
     }
 
+    /// What one of its gauges says, over all labels.
+    pub fn gauge(&self, name: &str) -> i64 {
+        let families = self.registry.gather();
+        let family = families.iter().find(|family| family.name() == name);
+        let metrics = family.into_iter().flat_map(prometheus::proto::MetricFamily::get_metric);
+        metrics.map(|metric| metric.get_gauge().get_value() as i64).sum()
+    }
+
     /// Waits until it says that it is not ready, and why.
     pub async fn fails_with(&self, why: &str) {
         let deadline = Instant::now() + PATIENCE;

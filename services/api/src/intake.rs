@@ -142,8 +142,8 @@ impl Intake {
 /// Sends events: one JSON object, an array of them (`application/json`), or one a line (`application/x-ndjson`).
 ///
 /// Each is validated as the processor would, and sent if it is valid; an event without event_id gets one: from the header
-/// Idempotency-Key, the topic and the event's place in the request, so that the same request sent again is applied once,
-/// or else a new one. Whether a valid event fits the catalogue and the stock is the processor's to judge.
+/// Idempotency-Key, the topic, the event's place in the request and its bytes, so that the same request sent again is applied
+/// once, or else a new one. Whether a valid event fits the catalogue and the stock is the processor's to judge.
 #[utoipa::path(post, path = "/events/{topic}", tag = "intake",
     params(
         ("topic" = String, Path, description = "An input topic", example = "online_orders"),

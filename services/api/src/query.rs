@@ -36,7 +36,7 @@ fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
             return Err(Problem::invalid_parameter(detail).about(&name));
         }
         if [&name, &value].iter().any(|text| text.contains(['\u{fffd}', '\0'])) {
-            let detail = format!("{} is not UTF-8 text", shown(&name));
+            let detail = format!("{} is not UTF-8 text without NUL", shown(&name));
             return Err(Problem::invalid_parameter(detail).about(&name));
         }
         pairs.push((name.into_owned(), Value(value.into_owned())));
@@ -168,7 +168,7 @@ mod tests {
         assert_eq!(told("start=2024-01&sort=x"), "there is no parameter \"sort\"; allowed: limit, by, start");
         assert_eq!(told("start=2024-01&a`b=x"), "there is no parameter \"a`b\"; allowed: limit, by, start");
         assert_eq!(told("start=2024-01&by=' OR 1=1 --"), "by is \"' OR 1=1 --\"; allowed: spend or orders");
-        assert_eq!(told("start=%ff"), "start is not UTF-8 text");
+        assert_eq!(told("start=%ff"), "start is not UTF-8 text without NUL");
         assert_eq!(told("start=2024-01&limit="), "limit is \"\"; allowed: a whole number from 1 to 500");
         assert!(told("start=4111111111111111").contains("************1111"));
     }

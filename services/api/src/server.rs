@@ -78,6 +78,7 @@ impl Api {
         let openapi = router::openapi().to_json().context("the OpenAPI document")?;
         let app: App = Arc::new(Shared {
             pool,
+            walks: Semaphore::new(walks(config.api.connections)),
             access,
             request_timeout: config.api.request_timeout,
             registry,
@@ -134,6 +135,11 @@ impl Api {
         app.pool.close().await;
         Ok(())
     }
+}
+
+/// How many of the connections slow questions may have at once: a quarter of them.
+fn walks(connections: u32) -> usize {
+    (connections / 4).max(1) as usize
 }
 
 /// Takes connections until `shutdown`.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use stocktide_runtime::Config;
 use stocktide_store::api::PgPool;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::access::Access;
@@ -20,6 +21,8 @@ pub struct Shared {
     pub config: Arc<Config>,
     /// Connections that can only read.
     pub pool: PgPool,
+    /// Taken by whoever walks the ledger: slow questions leave connections to quick ones.
+    pub walks: Semaphore,
     /// Who may do what.
     pub access: Access,
     /// After this long a request is given up.

@@ -3,11 +3,12 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use jaq_core::load::{Arena, File, Loader};
+use jaq_core::load::{self, Arena, File, Loader};
 use jaq_core::{Compiler, Ctx, Vars, data};
 use jaq_json::{Val, read};
 use serde::Deserialize;
 use serde_json::value::RawValue;
+use stocktide_domain::decode::{Limits, deeper_than};
 use stocktide_store::dlq::{At, Reject};
 use uuid::Uuid;
 
@@ -119,25 +120,33 @@ struct Replacement {
     bytes: Option<String>,
 }
 
-#[derive(Deserialize)]
-struct Identified {
-    event_id: Option<serde_json::Value>,
-}
-
 /// An edit mends an event; it does not make another one of it.
 fn same_event(had: Option<Uuid>, value: &[u8]) -> Result<(), String> {
     let told = |e: serde_json::Error| e.to_string().split(" at line ").next().unwrap_or_default().to_owned();
-    let identified: Identified = serde_json::from_slice(value)
+    let made: serde_json::Value = serde_json::from_slice(value)
         .map_err(|e| format!("the edit makes no JSON object of it: {}", told(e)))?;
+    if !made.is_object() {
+        let kind = match made {
+            serde_json::Value::Array(_) => "an array",
+            serde_json::Value::String(_) => "a text",
+            serde_json::Value::Number(_) => "a number",
+            _ => "a bare word",
+        };
+        return Err(format!("the edit makes {kind} of it, and no JSON object"));
+    }
     let Some(had) = had else { return Ok(()) };
-    let has = identified.event_id.as_ref().and_then(serde_json::Value::as_str);
-    match has.and_then(|id| id.parse::<Uuid>().ok()) {
+    match event_id(value) {
         Some(has) if has == had => Ok(()),
         Some(has) => {
             Err(format!("the edit makes another event_id of it, {has} in place of {had}; it has to stay"))
         }
         None => Err(format!("the edit takes its event_id {had} away; it has to stay")),
     }
+}
+
+/// The event_id of a value, if it has one.
+pub fn event_id(value: &[u8]) -> Option<Uuid> {
+    serde_json::from_slice::<serde_json::Value>(value).ok()?.get("event_id")?.as_str()?.parse().ok()
 }
 
 type Data = data::JustLut<Val>;
@@ -164,6 +173,7 @@ impl Program {
         let arena = Arena::default();
         let loaded = Loader::new(defs).load(&arena, File { code: expression, path: () });
         let modules = loaded.map_err(|errors| wrong(load_error(&errors)))?;
+        load::import(&modules, |_| Err(String::new())).map_err(|errors| wrong(load_error(&errors)))?;
         let compiled = Compiler::default().with_funs(funs).compile(modules);
         compiled.map(Program).map_err(|errors| {
             let first = errors.into_iter().flat_map(|(_, errors)| errors).next();
@@ -180,6 +190,11 @@ impl Program {
             return Err(format!(
                 "its value is no JSON ({error}), so no expression can mend it: use --replace"
             ));
+        }
+        if deeper_than(value, Limits::default().depth) {
+            return Err(
+                "its value is nested too deeply, so no expression can mend it: use --replace".to_owned()
+            );
         }
         let input = read::parse_single(value).map_err(|e| format!("its value is no JSON: {e}"))?;
         let context = Ctx::<Data>::new(&self.0.lut, Vars::new([]));
@@ -232,6 +247,7 @@ mod tests {
         let handling = Handling {
             state: State::Open,
             attempts: 0,
+            resent: 0,
             action: None,
             at: None,
             by: None,
@@ -281,6 +297,8 @@ mod tests {
             ("env", "env"),
             ("halt", "halt"),
             ("input", "input"),
+            (r#"import "/etc/hostname" as $x; $x"#, "modules cannot be loaded here"),
+            (r#"include "x"; ."#, "modules cannot be loaded here"),
         ] {
             let Err(error) = Edit::jq(expression) else { panic!("{expression} is allowed") };
             let told = error.to_string();
@@ -294,7 +312,9 @@ mod tests {
         for (expression, why) in [
             ("empty", "makes nothing"),
             (".,.", "several values"),
-            (".a", "no JSON object"),
+            (".a", "makes a number of it, and no JSON object"),
+            ("[.event_id]", "makes an array of it"),
+            (".event_id", "makes a text of it"),
             (".a.b", "the expression fails"),
             (r#".event_id = "01890a5d-ac96-774b-bcce-b302099a8058""#, "another event_id"),
             ("del(.event_id)", "takes its event_id"),
@@ -305,6 +325,9 @@ mod tests {
         }
         let told = mended(".", "{\"a\": ").unwrap_err();
         assert!(told.contains("no JSON") && told.contains("--replace"), "{told}");
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        let told = mended(".", &deep).unwrap_err();
+        assert!(told.contains("nested too deeply") && told.contains("--replace"), "{told}");
         // One that had none may get one.
         let new = mended(&format!(".event_id = \"{ID}\""), r#"{"a":1}"#);
         assert_eq!(new, Ok(Some(format!(r#"{{"a":1,"event_id":"{ID}"}}"#))));

@@ -8,14 +8,17 @@ use futures_util::TryStreamExt as _;
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use sqlx::PgPool;
+use stocktide_domain::erase::WHOLLY;
 use stocktide_runtime::{Config, clock};
-use stocktide_store::dlq::actions::{Desk, Intent, Run};
-use stocktide_store::dlq::{self, At, Earlier, Handling, Headers, Reject, Selection, Standing, State};
+use stocktide_store::dlq::actions::{Desk, Intent, Pending, Run};
+use stocktide_store::dlq::{
+    self, At, Earlier, Handling, Headers, Origin, Reject, Selection, Standing, State,
+};
 use tokio::task::block_in_place;
 use uuid::Uuid;
 
-use crate::edit::Edit;
-use crate::resend::{Outgoing, Resender, Sent};
+use crate::edit::{Edit, event_id};
+use crate::resend::{Outgoing, Partitions, Resender, Sent};
 use crate::{PREFIX, REPLAY_COUNT, REPLAY_HISTORY, REPLAY_ID, TOLD};
 
 /// So many records are sent together.
@@ -67,13 +70,13 @@ impl Skipped {
         self.applied + self.replayed + self.discarded + self.came_back
     }
 
-    fn count(&mut self, handling: &Handling, rules: Rules, records: u64) -> bool {
-        let count = match handling.state {
+    fn count(&mut self, state: State, replays: i32, rules: Rules, records: u64) -> bool {
+        let count = match state {
             State::Applied => &mut self.applied,
             _ if rules.again => return false,
             State::Discarded => &mut self.discarded,
             State::Replayed | State::Pending => &mut self.replayed,
-            State::Open if handling.replays >= rules.most_replays => &mut self.came_back,
+            State::Open if replays >= rules.most_replays => &mut self.came_back,
             State::Open => return false,
         };
         *count += records;
@@ -108,18 +111,7 @@ impl Plan {
                 plan.broken_off += records;
                 continue;
             }
-            let handling = Handling {
-                state,
-                attempts: i32::from(of.handled),
-                action: None,
-                at: None,
-                by: None,
-                note: None,
-                edited: None,
-                sent_offset: None,
-                replays: of.replays,
-            };
-            if !plan.skipped.count(&handling, rules, records) {
+            if !plan.skipped.count(state, of.replays, rules, records) {
                 plan.to_send += records;
                 plan.without_event_id += of.without_event_id.max(0) as u64;
             }
@@ -145,9 +137,12 @@ pub struct Outcome {
     pub found: u64,
     /// Records of an earlier run that broke off which turned out not to have been sent; they are open again.
     pub not_found: u64,
+    /// Records of an earlier run that broke off whose topic is gone, or has lost the place where they would lie: nobody can tell
+    /// any more, so they count as replayed.
+    pub lost_sight_of: u64,
     /// What was not sent.
     pub skipped: Skipped,
-    /// What Kafka refuses, and why; it stays open.
+    /// What cannot be sent, and why; it stays open.
     pub refused: Vec<(At, String)>,
 }
 
@@ -182,8 +177,9 @@ pub async fn replay(
     let mut desk = Desk::take(pool).await?;
     let resender = block_in_place(|| Resender::connect(config))?;
     let mut outcome = Outcome { run: mark.run, ..Outcome::default() };
-    settle(&mut desk, &resender, &mut outcome).await?;
-    check_topics(config, pool, &options.selection, &resender).await?;
+    let known = block_in_place(|| resender.partitions())?;
+    settle(&mut desk, &resender, &known, &mut outcome).await?;
+    check_topics(config, pool, options, &known).await?;
     if !matches!(options.edit, Edit::None) {
         rehearse(pool, options, |_, _, _| {}).await?;
     }
@@ -199,35 +195,53 @@ pub async fn replay(
 }
 
 /// Finds out what became of the intentions of runs that broke off.
-async fn settle(desk: &mut Desk, resender: &Resender, outcome: &mut Outcome) -> anyhow::Result<()> {
+async fn settle(
+    desk: &mut Desk,
+    resender: &Resender,
+    known: &Partitions,
+    outcome: &mut Outcome,
+) -> anyhow::Result<()> {
     let pending = desk.pending().await?;
     if pending.is_empty() {
         return Ok(());
     }
+    let there = |pending: &Pending| known.get(&pending.topic).is_some_and(|count| pending.partition < *count);
+    let (pending, gone): (Vec<_>, Vec<_>) = pending.into_iter().partition(there);
     let found = block_in_place(|| resender.find(&pending))?;
     let (sent, not_sent): (Vec<_>, Vec<_>) =
         pending.iter().map(|pending| pending.replay_id).partition(|id| found.contains_key(id));
-    (outcome.found, outcome.not_found) = (sent.len() as u64, not_sent.len() as u64);
-    let sent: Vec<_> = sent.into_iter().map(|id| (id, found.get(&id).copied().flatten())).collect();
+    let gone = gone.iter().map(|pending| (pending.replay_id, None));
+    let sent: Vec<_> =
+        sent.into_iter().map(|id| (id, found.get(&id).copied().flatten())).chain(gone).collect();
+    // At most once comes first: what may have been sent, was.
+    outcome.lost_sight_of = sent.iter().filter(|(_, place)| place.is_none()).count() as u64;
+    (outcome.found, outcome.not_found) = (sent.len() as u64 - outcome.lost_sight_of, not_sent.len() as u64);
     desk.sent(&sent, clock::now()).await?;
     desk.take_back(&not_sent).await?;
-    tracing::info!(found = outcome.found, not_found = outcome.not_found, "settled a replay that broke off");
+    let Outcome { found, not_found, lost_sight_of, .. } = outcome;
+    tracing::info!(found, not_found, lost_sight_of, "settled a replay that broke off");
     Ok(())
 }
 
+/// Refuses the whole where a record that is to be sent has no topic any more.
 async fn check_topics(
     config: &Config,
     pool: &PgPool,
-    selection: &Selection,
-    resender: &Resender,
+    options: &Options,
+    known: &Partitions,
 ) -> anyhow::Result<()> {
-    let known = block_in_place(|| resender.partitions())?;
     let brokers = config.kafka_brokers()?;
-    for (topic, highest) in dlq::origins(pool, selection).await? {
+    for Origin { topic, partition, state, replays } in dlq::origins(pool, &options.selection).await? {
+        let state = State::of_name(&state).unwrap_or(State::Open);
+        if Skipped::default().count(state, replays, options.rules, 1) {
+            continue;
+        }
         match known.get(&topic) {
             None => bail!("topic {topic} no longer exists at {brokers}: nothing was sent"),
-            Some(partitions) if highest >= *partitions => {
-                bail!("partition {highest} of topic {topic} no longer exists at {brokers}: nothing was sent")
+            Some(partitions) if partition >= *partitions => {
+                bail!(
+                    "partition {partition} of topic {topic} no longer exists at {brokers}: nothing was sent"
+                )
             }
             Some(_) => {}
         }
@@ -264,7 +278,7 @@ async fn rehearse(
     let (mut skipped, mut taken) = (Skipped::default(), 0);
     let mut rejects = pin!(dlq::rejects(pool, &options.selection, None));
     while let Some(reject) = rejects.try_next().await? {
-        if !skipped.count(&reject.handling, options.rules, 1) {
+        if !skipped.count(reject.handling.state, reject.handling.replays, options.rules, 1) {
             let new = options.edit.apply(&reject).context("nothing was sent")?;
             each(taken, &reject, new);
             taken += 1;
@@ -293,14 +307,21 @@ impl Replay<'_> {
         let mut rejects = pin!(dlq::rejects(self.pool, &self.options.selection, None));
         let (mut chunk, mut bytes, mut taken) = (Vec::new(), 0, 0);
         while let Some(reject) = rejects.try_next().await? {
-            if self.outcome.skipped.count(&reject.handling, self.options.rules, 1) {
+            let Handling { state, replays, .. } = reject.handling;
+            if self.outcome.skipped.count(state, replays, self.options.rules, 1) {
                 continue;
             }
             if taken == most {
                 break;
             }
             taken += 1;
-            let step = self.step(reject).await?;
+            let step = match self.step(reject).await? {
+                Ok(step) => step,
+                Err(refused) => {
+                    self.outcome.refused.push(refused);
+                    continue;
+                }
+            };
             bytes += step.1.value.as_ref().map_or(0, Vec::len);
             chunk.push(step);
             if chunk.len() >= CHUNK_RECORDS || bytes >= CHUNK_BYTES {
@@ -311,12 +332,16 @@ impl Replay<'_> {
         self.carry_out(chunk).await
     }
 
-    async fn step(&mut self, reject: Reject) -> anyhow::Result<Step> {
+    async fn step(&mut self, reject: Reject) -> anyhow::Result<Result<Step, (At, String)>> {
         let new = self.options.edit.apply(&reject)?;
         let edited = new.is_some();
+        if !edited && reject.value.as_deref() == Some(WHOLLY) {
+            let why = "nothing is left of it: it named a user who was forgotten";
+            return Ok(Err((reject.at, why.to_owned())));
+        }
         let value = new.or(reject.value);
-        let Handling { replays, attempts, .. } = reject.handling;
-        let replays = replays + attempts + 1;
+        let Handling { replays, resent, .. } = reject.handling;
+        let replays = replays.saturating_add(i32::try_from(resent).unwrap_or(i32::MAX)).saturating_add(1);
         let mut history = vec![Earlier {
             offset: reject.at.offset,
             rejected_at: reject.rejected_at,
@@ -338,14 +363,14 @@ impl Replay<'_> {
             replay_id,
             reason: reject.reason,
             rejected_at: reject.rejected_at,
-            event_id: reject.event_id,
+            event_id: reject.event_id.or_else(|| event_id(value.as_deref()?)),
             edited,
             value_sha256: value.as_deref().map(|value| Sha256::digest(value).to_vec()),
             replays,
             search_from,
         };
         let headers = headers(reject.headers, replay_id, replays, &history)?;
-        Ok((intent, Outgoing { replay_id, topic, partition, key: reject.key, value, headers }))
+        Ok(Ok((intent, Outgoing { replay_id, topic, partition, key: reject.key, value, headers })))
     }
 
     /// Writes the intentions down, sends, and notes where the records lie. Halves what Kafka refuses until the culprits stand alone.
@@ -413,7 +438,7 @@ mod tests {
     use super::*;
 
     fn standing(state: &str, replays: i32, records: i64) -> Standing {
-        Standing { state: state.to_owned(), replays, handled: state != "open", records, without_event_id: 1 }
+        Standing { state: state.to_owned(), replays, records, without_event_id: 1 }
     }
 
     #[test]

@@ -25,6 +25,9 @@ const TRANSACTION: Duration = Duration::from_secs(30);
 /// How long to wait until what others have left open is decided: a broker's longest transaction, by default, and its next look.
 const PATIENCE: Duration = Duration::from_mins(16);
 
+/// The topics, and how many partitions each has.
+pub type Partitions = HashMap<String, i32>;
+
 /// A record that is to be sent, to the partition that it came from.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Outgoing {
@@ -82,7 +85,7 @@ impl Resender {
     ///
     /// # Errors
     /// Kafka is away.
-    pub fn partitions(&self) -> anyhow::Result<HashMap<String, i32>> {
+    pub fn partitions(&self) -> anyhow::Result<Partitions> {
         // All are asked for: asking for one by its name might create it.
         let metadata = self.producer.client().fetch_metadata(None, ANSWER);
         let metadata = metadata.with_context(|| format!("Kafka at {}", self.brokers))?;
@@ -174,7 +177,7 @@ impl Resender {
         }
     }
 
-    /// Which of some intentions were carried out, with their offsets; none: their place has aged out of the topic. What an earlier
+    /// Which of some intentions were carried out, with their offsets; none: their place has aged out of the topic, and nobody can tell. What an earlier
     /// run left open was ended by connecting, so what is not there now never comes. It blocks.
     ///
     /// # Errors

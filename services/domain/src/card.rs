@@ -1,13 +1,15 @@
 //! Full card numbers: found, so that they are never stored or shown, and masked.
 //!
-//! A card number is 13 to 19 digits, single spaces or dashes between them allowed, that start with 2 to 6, satisfy the
-//! Luhn checksum (ISO/IEC 7812-1, annex B) and are not all the same. Digits that touch a letter or a further digit are
+//! A card number is 13 to 19 digits that start with 2 to 6, satisfy the Luhn checksum (ISO/IEC 7812-1, annex B) and are not all
+//! the same. Between them may stand single spaces or dashes; or, where every group has four digits or more, also two of them, and
+//! dots, slashes, underscores and no-break spaces. Fullwidth digits are digits. Digits that touch a letter or a further digit are
 //! none, and neither are a UUID's, a decimal fraction's, or up to 15 after a `+` (a telephone number). In a row of groups
 //! (`4111 1111 1111 1111 12/27`) every part of groups of four digits or more is tried, so that what is written next to a
 //! card number does not hide it.
 //!
-//! In a value that is JSON, ids, article codes and times are left alone, by their key; one in ten long numbers passes
-//! the checksum by chance. JSON's escapes count as the characters that they stand for.
+//! One in ten long numbers passes the checksum by chance, so in a value that is JSON ids, article codes and times are told by their
+//! key, and only what also has an issuer's prefix and length is a card number there. JSON's escapes count as the characters
+//! that they stand for.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -47,20 +49,28 @@ pub fn masked(text: &str) -> Cow<'_, str> {
     Cow::Owned(String::from_utf8_lossy(&mask(text.as_bytes(), &hidden)).into_owned())
 }
 
-fn mask(value: &[u8], hidden: &[Range<usize>]) -> Vec<u8> {
+fn mask(value: &[u8], hidden: &[Hidden]) -> Vec<u8> {
     let mut masked = Vec::with_capacity(value.len());
     let mut done = 0;
-    for digit in hidden {
-        masked.extend_from_slice(&value[done..digit.start]);
+    for Hidden { at, .. } in hidden {
+        masked.extend_from_slice(&value[done..at.start]);
         masked.push(b'*');
-        done = digit.end;
+        done = at.end;
     }
     masked.extend_from_slice(&value[done..]);
     masked
 }
 
-/// Where the digits stand that must not be shown, in order.
-fn hidden_digits(value: &[u8], spare_keyed: bool) -> Vec<Range<usize>> {
+/// A digit that must not be shown.
+#[derive(Debug)]
+struct Hidden {
+    at: Range<usize>,
+    /// Whether its number has an issuer's prefix and length.
+    of_an_issuer: bool,
+}
+
+/// The digits that must not be shown, in order.
+fn hidden_digits(value: &[u8], told_by_key: bool) -> Vec<Hidden> {
     if !suspicious(value) {
         return Vec::new();
     }
@@ -68,11 +78,11 @@ fn hidden_digits(value: &[u8], spare_keyed: bool) -> Vec<Range<usize>> {
     for run in runs(value) {
         run.hide_cards(value, &mut hidden);
     }
-    if spare_keyed && !hidden.is_empty() {
+    if told_by_key && hidden.iter().any(|digit| !digit.of_an_issuer) {
         let spared = spared_values(value);
         hidden.retain(|digit| {
-            let after = spared.partition_point(|range| range.start <= digit.start);
-            after.checked_sub(1).is_none_or(|at| spared[at].end <= digit.start)
+            let after = spared.partition_point(|range| range.start <= digit.at.start);
+            digit.of_an_issuer || after.checked_sub(1).is_none_or(|at| spared[at].end <= digit.at.start)
         });
     }
     hidden
@@ -80,15 +90,14 @@ fn hidden_digits(value: &[u8], spare_keyed: bool) -> Vec<Range<usize>> {
 
 /// Whether a value may hold a card number at all: cheap, since nearly none does.
 ///
-/// Of two neighbouring bytes in a card number at least one is a digit and the other a digit, space or dash, and it has
-/// at least 13 bytes: so it is enough to look at two bytes in every twelve, and closer only where they fit.
+/// Each byte of a card number is a digit or a separator, and it has at least 13: so it is enough to look at two bytes in
+/// every twelve, and closer only where they fit.
 fn suspicious(value: &[u8]) -> bool {
     const STRIDE: usize = LEAST_DIGITS - 1;
-    let part = |byte: u8| PARTS[usize::from(byte)];
-    let fits = |byte: u8| part(byte) != 0;
+    let fits = |byte: u8| FITS[usize::from(byte)];
     let mut at = 0;
     while let Some(&[first, second]) = value.get(at..at + 2) {
-        if part(first) + part(second) < DIGIT + SEPARATOR {
+        if !fits(first) || !fits(second) {
             at += STRIDE;
             continue;
         }
@@ -105,34 +114,48 @@ fn suspicious(value: &[u8]) -> bool {
         }
         at = end;
     }
-    // A digit, space or dash may be written as an escape: 0030 to 0039, 0020, 002d.
-    value.contains(&b'\\') && value.windows(5).any(|w| matches!(w, [b'\\', b'u', b'0', b'0', b'2' | b'3']))
+    // Fullwidth digits begin with this byte; a digit or separator may be written as an escape.
+    value.contains(&FULLWIDTH[0])
+        || (value.contains(&b'\\')
+            && value
+                .windows(4)
+                .any(|w| matches!(w, [b'\\', b'u', b'0', b'0'] | [b'\\', b'u', b'f' | b'F', b'f' | b'F'])))
 }
 
-const SEPARATOR: u8 = 1;
-const DIGIT: u8 = 2;
+/// How the fullwidth digits begin in UTF-8; a third byte from 0x90 tells which.
+const FULLWIDTH: [u8; 2] = [0xEF, 0xBC];
+/// The no-break space in UTF-8.
+const NO_BREAK_SPACE: [u8; 2] = [0xC2, 0xA0];
 
-/// What a byte may be in a card number, or 0.
-static PARTS: [u8; 256] = {
-    let mut parts = [0; 256];
-    parts[b' ' as usize] = SEPARATOR;
-    parts[b'-' as usize] = SEPARATOR;
+/// Whether a byte may stand in a card number, fullwidth digits and escapes apart.
+static FITS: [bool; 256] = {
+    let mut fits = [false; 256];
+    let others = [b' ', b'-', b'.', b'/', b'_', NO_BREAK_SPACE[0], NO_BREAK_SPACE[1]];
+    let mut at = 0;
+    while at < others.len() {
+        fits[others[at] as usize] = true;
+        at += 1;
+    }
     let mut digit = b'0';
     while digit <= b'9' {
-        parts[digit as usize] = DIGIT;
+        fits[digit as usize] = true;
         digit += 1;
     }
-    parts
+    fits
 };
 
 /// What a character is to this search.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Digit(u8),
+    /// A space or a dash.
     Separator,
+    /// What separates long groups only.
+    Loose,
+    /// So does a dot, but in a number.
+    Dot,
     Letter,
     Plus,
-    Dot,
     Other,
 }
 
@@ -141,6 +164,7 @@ fn character(value: &[u8], at: usize) -> (Kind, usize) {
     let of = |byte: u8| match byte {
         b'0'..=b'9' => Kind::Digit(byte - b'0'),
         b' ' | b'-' => Kind::Separator,
+        b'/' | b'_' => Kind::Loose,
         b'+' => Kind::Plus,
         b'.' => Kind::Dot,
         _ if byte.is_ascii_alphabetic() => Kind::Letter,
@@ -149,10 +173,21 @@ fn character(value: &[u8], at: usize) -> (Kind, usize) {
     match value[at..] {
         [b'\\', b'u', a, b, c, d, ..] if [a, b, c, d].iter().all(u8::is_ascii_hexdigit) => {
             let code =
-                std::str::from_utf8(&[a, b, c, d]).ok().and_then(|hex| u8::from_str_radix(hex, 16).ok());
-            (code.map_or(Kind::Other, of), 6)
+                std::str::from_utf8(&[a, b, c, d]).ok().and_then(|hex| u16::from_str_radix(hex, 16).ok());
+            let kind = match code {
+                Some(code @ 0xFF10..=0xFF19) => Kind::Digit((code - 0xFF10) as u8),
+                Some(0xA0) => Kind::Loose,
+                Some(code) => u8::try_from(code).map_or(Kind::Other, of),
+                None => Kind::Other,
+            };
+            (kind, 6)
         }
-        [b'\\', b'b' | b'f' | b'n' | b'r' | b't' | b'"' | b'\\' | b'/', ..] => (Kind::Other, 2),
+        [b'\\', b'/', ..] => (Kind::Loose, 2),
+        [b'\\', b'b' | b'f' | b'n' | b'r' | b't' | b'"' | b'\\', ..] => (Kind::Other, 2),
+        [first, second, third @ 0x90..=0x99, ..] if [first, second] == FULLWIDTH => {
+            (Kind::Digit(third - 0x90), 3)
+        }
+        [first, second, ..] if [first, second] == NO_BREAK_SPACE => (Kind::Loose, 2),
         [byte, ..] => (of(byte), 1),
         [] => (Kind::Other, 1),
     }
@@ -165,12 +200,16 @@ struct Digit {
     at: Range<usize>,
 }
 
-/// Digits with at most one space or dash between neighbours, as many as there are.
+/// Digits with at most two separators between neighbours, as many as there are.
 #[derive(Debug)]
 struct Run {
     digits: Vec<Digit>,
-    /// Which of `digits` stand together without a space or dash.
+    /// Which of `digits` stand together without a separator.
     groups: Vec<Range<usize>>,
+    /// Before which of `digits` more stands than a single space or dash.
+    loose: Vec<usize>,
+    /// Before which of `digits` a single dot stands.
+    dotted: Vec<usize>,
     /// What stands before: the nearer character last.
     before: [Kind; 2],
     after: Kind,
@@ -202,24 +241,23 @@ fn runs(value: &[u8]) -> impl Iterator<Item = Run> + '_ {
 
 /// The run that starts at `start`, and where its last digit ends.
 fn run_from(value: &[u8], start: usize, before: [Kind; 2]) -> (Run, usize) {
-    let mut run = Run { digits: Vec::new(), groups: Vec::new(), before, after: Kind::Other };
-    let (mut at, mut end, mut separated) = (start, start, false);
+    let (digits, groups, loose, dotted) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let mut run = Run { digits, groups, loose, dotted, before, after: Kind::Other };
+    let (mut at, mut end) = (start, start);
+    // What stands between the last digit and here.
+    let mut between: [Option<Kind>; 2] = [None; 2];
     while at < value.len() {
         let (kind, length) = character(value, at);
         match kind {
             Kind::Digit(digit) => {
-                let place = run.digits.len();
-                match run.groups.last_mut() {
-                    Some(group) if !separated => group.end = place + 1,
-                    _ => run.groups.push(place..place + 1),
-                }
-                separated = false;
-                run.digits.push(Digit { digit, at: at..at + length });
+                run.push(Digit { digit, at: at..at + length }, std::mem::take(&mut between));
                 end = at + length;
             }
-            Kind::Separator if !separated => separated = true,
+            Kind::Separator | Kind::Loose | Kind::Dot if between[1].is_none() => {
+                between = [between[0].or(Some(kind)), between[0].and(Some(kind))];
+            }
             _ => {
-                run.after = if separated { Kind::Separator } else { kind };
+                run.after = between[0].unwrap_or(kind);
                 break;
             }
         }
@@ -229,8 +267,23 @@ fn run_from(value: &[u8], start: usize, before: [Kind; 2]) -> (Run, usize) {
 }
 
 impl Run {
+    /// One more digit, with what stands between it and the one before.
+    fn push(&mut self, digit: Digit, between: [Option<Kind>; 2]) {
+        let place = self.digits.len();
+        match (self.groups.last_mut(), between) {
+            (Some(group), [None, _]) => group.end = place + 1,
+            _ => self.groups.push(place..place + 1),
+        }
+        match between {
+            [None | Some(Kind::Separator), None] => {}
+            [Some(Kind::Dot), None] => self.dotted.push(place),
+            _ => self.loose.push(place),
+        }
+        self.digits.push(digit);
+    }
+
     /// Adds the digits of its card numbers that must not be shown.
-    fn hide_cards(&self, value: &[u8], hidden: &mut Vec<Range<usize>>) {
+    fn hide_cards(&self, value: &[u8], hidden: &mut Vec<Hidden>) {
         if self.before[1] == Kind::Letter || self.after == Kind::Letter || self.touches_uuid(value) {
             return;
         }
@@ -246,8 +299,9 @@ impl Run {
             let card = groups[first].start..groups[last].end;
             for part in [groups[row].start..card.start, card.clone()] {
                 if self.is_card(part.clone()) {
+                    let of_an_issuer = is_of_an_issuer(&self.digits[part.clone()]);
                     let hide = &self.digits[part.start..part.end - SHOWN_DIGITS];
-                    hidden.extend(hide.iter().map(|digit| digit.at.clone()));
+                    hidden.extend(hide.iter().map(|digit| Hidden { at: digit.at.clone(), of_an_issuer }));
                 }
             }
             groups[last].start = card.end - SHOWN_DIGITS;
@@ -264,8 +318,12 @@ impl Run {
                 break;
             }
             all_long &= group.len() >= LEAST_GROUP_DIGITS;
-            let whole = first == 0 && last + 1 == row.len();
-            if (whole || all_long) && self.is_card(start..group.end) {
+            let within = |places: &[usize]| places.iter().any(|place| start < *place && *place < group.end);
+            let (dotted, loose) = (within(&self.dotted), within(&self.loose));
+            // One dot alone makes a decimal number of two groups.
+            let stands_together = !dotted || last >= first + 2;
+            let whole = first == 0 && last + 1 == row.len() && !loose && !dotted;
+            if stands_together && (whole || all_long) && self.is_card(start..group.end) {
                 found = Some(last);
             }
         }
@@ -277,8 +335,12 @@ impl Run {
             return false;
         }
         let leads = range.start == 0;
+        let fraction = if leads {
+            self.before[1] == Kind::Dot && matches!(self.before[0], Kind::Digit(_))
+        } else {
+            self.dotted.contains(&range.start)
+        };
         let digits = &self.digits[range];
-        let fraction = leads && self.before[1] == Kind::Dot && matches!(self.before[0], Kind::Digit(_));
         let phone = leads && self.before[1] == Kind::Plus && digits.len() <= MOST_PHONE_DIGITS;
         matches!(digits[0].digit, 2..=6)
             && !fraction
@@ -316,6 +378,19 @@ fn luhn(digits: &[Digit]) -> bool {
         })
         .sum();
     sum.is_multiple_of(10)
+}
+
+/// Whether the first digits and the length are those that the large schemes issue (ISO/IEC 7812; Visa, Mastercard, American
+/// Express, Discover, JCB, UnionPay). Times in seconds to nanoseconds, which begin with 1, never are.
+fn is_of_an_issuer(digits: &[Digit]) -> bool {
+    let first = digits.iter().take(4).fold(0, |number, digit| number * 10 + u32::from(digit.digit));
+    match digits.len() {
+        15 => matches!(first / 100, 34 | 37),
+        16 => {
+            matches!(first, 2221..=2720 | 3528..=3589 | 4000..=4999 | 5100..=5599 | 6011 | 6200..=6299 | 6440..=6599)
+        }
+        _ => false,
+    }
 }
 
 /// Where the values of ids, article codes and times stand, if `value` is JSON at all.

@@ -124,7 +124,7 @@ fn admit<'v>(value: &'v [u8], limits: &Limits) -> Result<&'v str, Wrong> {
 }
 
 /// Whether more than `depth` objects and arrays lie inside one another.
-fn deeper_than(value: &[u8], depth: usize) -> bool {
+pub fn deeper_than(value: &[u8], depth: usize) -> bool {
     // Few brackets cannot nest deeply: that settles nearly every record.
     if opening_brackets(value) <= depth {
         return false;

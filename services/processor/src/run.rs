@@ -125,6 +125,15 @@ impl Processor {
         shutdown: CancellationToken,
     ) -> anyhow::Result<Processor> {
         config.kafka_brokers()?;
+        let writer = WriterOptions {
+            url: config.database_url()?,
+            timezone: config.business.timezone,
+            reject_uncovered: config.processor.stock_policy == StockPolicy::Reject,
+            lock_timeout: Duration::from_secs(5),
+            payments_wait: config.payments.wait,
+        };
+        // Before Kafka is asked anything: what cannot ever work is told at once.
+        writer.check()?;
         let metrics = Arc::new(Metrics::start(&options.registry)?);
         let limits = publisher::Limits {
             transaction_timeout: config.kafka.transaction_timeout,
@@ -144,13 +153,6 @@ impl Processor {
         let intake =
             intake::start(&clients::consumer(config), patience, rules(config), batches, shutdown.clone())?;
         let publisher = Publisher::start(client, limits, Arc::clone(&metrics))?;
-        let writer = WriterOptions {
-            url: config.database_url()?,
-            timezone: config.business.timezone,
-            reject_uncovered: config.processor.stock_policy == StockPolicy::Reject,
-            lock_timeout: Duration::from_secs(5),
-            payments_wait: config.payments.wait,
-        };
         let (settle, asked_to_settle) = mpsc::unbounded_channel();
         Ok(Processor {
             intake,

@@ -62,9 +62,12 @@ fn mask_query(place: &str) -> String {
     format!("{path}?{}", masked.join("&"))
 }
 
-/// Whether a setting's name says that its value is a secret.
+/// Whether a setting's name says that its value is a secret; percent signs may hide what it says.
 pub fn is_secret_name(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
+    if name.contains('%') {
+        return true;
+    }
     ["password", "secret", "token", "credential", "signature", ".pem", "oauthbearer.config"]
         .iter()
         .any(|word| name.contains(word))
@@ -85,6 +88,7 @@ mod tests {
                 "postgres://db/shop?user=ann&password=x&sslmode=require",
                 "postgres://db/shop?user=ann&password=***&sslmode=require",
             ),
+            ("postgres://db/shop?passwor%64=x", "postgres://db/shop?passwor%64=***"),
             ("s3://bucket/reports", "s3://bucket/reports"),
             ("host=db password=x", "***"),
         ] {

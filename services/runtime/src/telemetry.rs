@@ -14,8 +14,11 @@ use crate::terminal::LogLines;
 use crate::traces::{TARGET, Traces};
 
 /// The store's client tells each of its retries, and what came of them is told by whoever asked: the answer of a failing
-/// command stays one line. Who wants them names the module in `log.filter`.
-const QUIET: &str = "object_store::client::retry=off";
+/// command stays one line. The database's clients tell the parameters of their statements at debug, which are what is in the
+/// events; one of them warns of parameters of a URL that it does not know, with their values, which may be secrets. Who wants them
+/// names the module in `log.filter`.
+const QUIET: &str =
+    "object_store::client::retry=off,tokio_postgres=info,sqlx=info,sqlx_postgres::options=error";
 
 /// Spans of traces are no lines.
 const SPANS: &str = "stocktide::traces=off";
@@ -62,6 +65,10 @@ mod tests {
         let holds = |configured: &str| EnvFilter::builder().parse(filter(configured)).unwrap().to_string();
         assert!(holds("info").contains(QUIET));
         let asked = holds("info,object_store::client::retry=info");
-        assert!(asked.contains("object_store::client::retry=info") && !asked.contains(QUIET), "{asked}");
+        assert!(
+            asked.contains("object_store::client::retry=info") && !asked.contains("retry=off"),
+            "{asked}"
+        );
+        assert!(holds("debug").contains("tokio_postgres=info") && holds("debug").ends_with("debug"));
     }
 }

@@ -151,7 +151,7 @@ pub struct Reject {
     pub reason: Option<String>,
     /// What exactly was wrong.
     pub detail: Option<String>,
-    /// The event_id, where one could be read.
+    /// The event_id, where one could be read, or was given to it by the value that was sent in its place.
     pub event_id: Option<Uuid>,
     /// Whether card numbers were masked.
     pub redacted: bool,
@@ -186,6 +186,8 @@ pub struct Handling {
     pub sent_offset: Option<i64>,
     /// How often the record had been replayed before it was rejected here.
     pub replays: i32,
+    /// How often it was sent again from here.
+    pub resent: i64,
 }
 
 /// A word of the view that is none of ours can only come from a newer schema.
@@ -194,8 +196,7 @@ fn state_of(word: &str) -> Result<State, sqlx::Error> {
 }
 
 /// The columns of [`Handling`] of the view as `r`.
-pub(crate) const HANDLING: &str =
-    "r.state, r.attempts, r.action, r.handled_at, r.handled_by, r.note, r.edited, r.sent_offset, r.replays";
+pub(crate) const HANDLING: &str = "r.state, r.attempts, r.action, r.handled_at, r.handled_by, r.note, r.edited, r.sent_offset, r.replays, r.resent";
 
 pub(crate) fn handling(row: &PgRow) -> Result<Handling, sqlx::Error> {
     Ok(Handling {
@@ -208,6 +209,7 @@ pub(crate) fn handling(row: &PgRow) -> Result<Handling, sqlx::Error> {
         edited: row.try_get("edited")?,
         sent_offset: row.try_get("sent_offset")?,
         replays: row.try_get("replays")?,
+        resent: row.try_get("resent")?,
     })
 }
 
@@ -388,8 +390,6 @@ pub struct Standing {
     pub state: String,
     /// How often they had been replayed before they were rejected.
     pub replays: i32,
-    /// Whether an action is written down.
-    pub handled: bool,
     /// How many.
     pub records: i64,
     /// Of these, the ones whose event_id is not known.
@@ -402,20 +402,35 @@ pub struct Standing {
 /// The database fails.
 pub async fn standing(pool: &PgPool, selection: &Selection) -> Result<Vec<Standing>, sqlx::Error> {
     let sql = format!(
-        "SELECT r.state, r.replays, r.attempts > 0 AS handled, count(*) AS records,
+        "SELECT r.state, r.replays, count(*) AS records,
                 count(*) FILTER (WHERE r.event_id IS NULL) AS without_event_id
-         FROM dlq_records r WHERE {CHOSEN} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+         FROM dlq_records r WHERE {CHOSEN} GROUP BY 1, 2 ORDER BY 1, 2"
     );
     ask_for(sql, selection).fetch_all(pool).await
 }
 
-/// The topics of a selection, each with its highest partition.
+/// Where records of a selection come from that stand alike.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Origin {
+    /// The topic.
+    pub topic: String,
+    /// The highest partition.
+    pub partition: i32,
+    /// The state's name.
+    pub state: String,
+    /// How often they had been replayed before they were rejected.
+    pub replays: i32,
+}
+
+/// The topics of a selection, by how their records stand.
 ///
 /// # Errors
 /// The database fails.
-pub async fn origins(pool: &PgPool, selection: &Selection) -> Result<Vec<(String, i32)>, sqlx::Error> {
-    let sql =
-        format!("SELECT r.topic, max(r.partition) FROM dlq_records r WHERE {CHOSEN} GROUP BY 1 ORDER BY 1");
+pub async fn origins(pool: &PgPool, selection: &Selection) -> Result<Vec<Origin>, sqlx::Error> {
+    let sql = format!(
+        "SELECT r.topic, max(r.partition) AS partition, r.state, r.replays
+         FROM dlq_records r WHERE {CHOSEN} GROUP BY 1, 3, 4 ORDER BY 1, 3, 4"
+    );
     ask_for(sql, selection).fetch_all(pool).await
 }
 

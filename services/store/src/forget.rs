@@ -38,8 +38,8 @@ pub struct Forgotten {
     pub before: Option<DateTime<Utc>>,
 }
 
-/// Forgets a user: first in the log, which takes as long as reading it does and holds nobody up, and then, in a short
-/// transaction, in the tables and in what was added to the log meanwhile. With `dry_run` nothing is changed, and it is said what
+/// Forgets a user: first in the log and the ledger, which takes as long as reading them does and holds nobody up, and then, in a
+/// short transaction, in the tables and in what was added to both meanwhile. With `dry_run` nothing is changed, and it is said what
 /// would be.
 ///
 /// # Errors
@@ -53,11 +53,13 @@ pub async fn forget(
 ) -> Result<Forgotten, sqlx::Error> {
     let options = pool.connect_options().as_ref().clone().disable_statement_logging();
     let mut connection = PgConnection::connect_with(&options).await?;
+    // One after the other: two would make two tokens for one user. The lock ends with the connection at the latest.
+    sqlx::query("SELECT pg_advisory_lock(hashtext('stocktide forget'))").execute(&mut connection).await?;
     let order = Order { user_id, by, now };
     let mut transaction = connection.begin().await?;
-    let mut forgotten = order.in_the_log(&mut transaction).await?;
+    let (mut forgotten, seen) = order.in_the_log(&mut transaction).await?;
     if dry_run {
-        order.in_the_tables(&mut transaction, &mut forgotten).await?;
+        order.in_the_tables(&mut transaction, &seen, &mut forgotten).await?;
         transaction.rollback().await?;
         connection.close().await?;
         return Ok(forgotten);
@@ -67,7 +69,7 @@ pub async fn forget(
     loop {
         let mut transaction = connection.begin().await?;
         let mut tried = forgotten.clone();
-        match order.in_the_tables(&mut transaction, &mut tried).await {
+        match order.in_the_tables(&mut transaction, &seen, &mut tried).await {
             Ok(()) => {
                 transaction.commit().await?;
                 connection.close().await?;
@@ -90,24 +92,35 @@ struct Order<'a> {
     now: DateTime<Utc>,
 }
 
+/// What the first look, which holds nobody up, has seen.
+struct Seen {
+    /// Rows of transactions from this one on, its number cut to 32 bits as a row has it, may have been missed.
+    from: String,
+    orders: HashSet<String>,
+}
+
 impl Order<'_> {
-    async fn in_the_log(self, connection: &mut PgConnection) -> Result<Forgotten, sqlx::Error> {
+    async fn in_the_log(self, connection: &mut PgConnection) -> Result<(Forgotten, Seen), sqlx::Error> {
+        let sql = "SELECT (pg_snapshot_xmin(pg_current_snapshot())::text::numeric % 4294967296)::text";
+        let from: String = sqlx::query_scalar(sql).fetch_one(&mut *connection).await?;
         let (token, before) = self.token(connection).await?;
-        let orders = orders_of(connection, self.user_id, &token).await?;
+        let orders = self.orders(connection, &token, None).await?;
         let mut forgotten = Forgotten { before, ..Forgotten::default() };
         let person = Person { user_id: self.user_id, orders: &orders, token: &token };
         erase_log(connection, &person, self.now, None, &mut forgotten).await?;
-        if forgotten.log_rows > 0 {
+        forgotten.lines = erase_lines(connection, &person, None).await?;
+        if forgotten.log_rows + forgotten.lines > 0 {
             self.note(connection, &token, 0, forgotten.log_rows).await?;
             forgotten.token = Some(token);
         }
-        Ok(forgotten)
+        Ok((forgotten, Seen { from, orders }))
     }
 
     /// The locks are taken in the processors' order: orders, then users. While they are held nothing of the user is added.
     async fn in_the_tables(
         self,
         connection: &mut PgConnection,
+        seen: &Seen,
         forgotten: &mut Forgotten,
     ) -> Result<(), sqlx::Error> {
         let lock = "SELECT source, order_id FROM order_headers WHERE user_id = $1 ORDER BY source, order_id FOR UPDATE";
@@ -118,10 +131,13 @@ impl Order<'_> {
             Some(token) => (token.clone(), None),
             None => self.token(connection).await?,
         };
-        let orders = orders_of(connection, self.user_id, &token).await?;
+        let since = Since { at: self.now - LATE, from: &seen.from };
+        let mut orders = self.orders(connection, &token, Some(since)).await?;
+        orders.extend(seen.orders.iter().cloned());
         let person = Person { user_id: self.user_id, orders: &orders, token: &token };
         let before = forgotten.log_rows;
-        erase_log(connection, &person, self.now, Some(self.now - LATE), forgotten).await?;
+        erase_log(connection, &person, self.now, Some(since), forgotten).await?;
+        forgotten.lines += erase_lines(connection, &person, Some(since)).await?;
         forgotten.waiting = waiting(connection, &person).await?;
         erase_tables(connection, &person, forgotten).await?;
         if forgotten.orders + forgotten.lines + forgotten.log_rows > 0 {
@@ -141,6 +157,49 @@ impl Order<'_> {
             sqlx::query_as(sql).bind(self.user_id).fetch_optional(connection).await?;
         Ok(known
             .map_or_else(|| (format!("forgotten:{}", Uuid::new_v4()), None), |(token, at)| (token, Some(at))))
+    }
+
+    /// Their online orders, those that were taken over by the token before included: events on them may have come since. Those
+    /// that were rejected stand in the log alone, and so do rejected events on them; an order that is somebody else's is not theirs
+    /// because they tried to place it, too.
+    async fn orders(
+        self,
+        connection: &mut PgConnection,
+        token: &str,
+        since: Option<Since<'_>>,
+    ) -> Result<HashSet<String>, sqlx::Error> {
+        let sql = format!(
+            "SELECT raw_event FROM events_log WHERE status = 'rejected' AND {NEW} AND (position('\\x5c'::bytea in raw_event) > 0
+                OR position($3::bytea in raw_event) > 0 OR position($4::bytea in raw_event) > 0)"
+        );
+        let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql));
+        let query = query.bind(since.map(|since| since.at)).bind(since.map(|since| since.from));
+        let query = query.bind(self.user_id.as_bytes()).bind(token.as_bytes());
+        let (none, mut rejected) = (HashSet::new(), HashSet::new());
+        let person = Person { user_id: self.user_id, orders: &none, token };
+        let mut values = query.fetch(&mut *connection);
+        while let Some(value) = values.try_next().await? {
+            let value: Vec<u8> = value;
+            rejected.extend(person.order_in(&value));
+        }
+        drop(values);
+        let sql = "SELECT order_id, true FROM order_headers WHERE user_id IN ($1, $2) AND source = 'online_orders'
+            UNION ALL SELECT order_id, false FROM order_headers
+            WHERE order_id = ANY($3) AND source = 'online_orders' AND (user_id IS NULL OR user_id NOT IN ($1, $2))";
+        let known: Vec<(String, bool)> = sqlx::query_as(sql)
+            .bind(self.user_id)
+            .bind(token)
+            .bind(rejected.iter().cloned().collect::<Vec<_>>())
+            .fetch_all(connection)
+            .await?;
+        for (order, is_theirs) in known {
+            if is_theirs {
+                rejected.insert(order);
+            } else {
+                rejected.remove(&order);
+            }
+        }
+        Ok(rejected)
     }
 
     async fn note(
@@ -168,21 +227,37 @@ fn lost_a_race(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| code == "40P01" || code == "40001" || code == "55P03")
 }
 
-/// Their online orders, those that were taken over by the token before included: events on them may have come since.
-async fn orders_of(
-    connection: &mut PgConnection,
-    user_id: &str,
-    token: &str,
-) -> Result<HashSet<String>, sqlx::Error> {
-    let sql = "SELECT order_id FROM order_headers WHERE user_id IN ($1, $2) AND source = 'online_orders'";
-    let orders: Vec<String> = sqlx::query_scalar(sql).bind(user_id).bind(token).fetch_all(connection).await?;
-    Ok(orders.into_iter().collect())
+/// Rows that the first look may have missed: not older than this, and of a transaction from that number on.
+#[derive(Clone, Copy)]
+struct Since<'a> {
+    at: DateTime<Utc>,
+    from: &'a str,
 }
 
-/// Which rows may speak of the person is found by their bytes; JSON can spell an id in many ways, but only with a backslash.
-const SUSPECTS: &str =
-    "(position(convert_to($1, 'UTF8') in raw_event) > 0 OR position('\\x5c'::bytea in raw_event) > 0
-    OR EXISTS (SELECT FROM unnest($2::text[]) o WHERE position(convert_to(o, 'UTF8') in raw_event) > 0))";
+/// Of [`Since`] ($1, $2): cheap enough to look at each row of the last hour while somebody waits.
+const NEW: &str =
+    "processed_at >= coalesce($1, '-infinity') AND ($2::text IS NULL OR age(xmin) <= age($2::text::xid))";
+
+/// Which rows may speak of the person is found by their bytes: their key ($3), one of the spellings of the user_id ($4), or the id of
+/// an order of theirs ($5) in the event's own field, however many these are; JSON can spell an id in many ways, but only with a
+/// backslash.
+const SUSPECTS: &str = r#"(record_key = $3 OR position('\x5c'::bytea in raw_event) > 0
+    OR EXISTS (SELECT FROM unnest($4::bytea[]) s WHERE position(s in raw_event) > 0)
+    OR coalesce(substring(encode(raw_event, 'escape') from '"order_id"[[:space:]]*:[[:space:]]*"([^"]*)"'),
+                substring(encode(raw_event, 'escape') from '"order_id"[[:space:]]*:[[:space:]]*([0-9-]+)')) IN (SELECT unnest($5::text[]))
+    OR coalesce(substring(encode(raw_event, 'escape') from '"original_id"[[:space:]]*:[[:space:]]*"([^"]*)"'),
+                substring(encode(raw_event, 'escape') from '"original_id"[[:space:]]*:[[:space:]]*([0-9-]+)')) IN (SELECT unnest($5::text[])))"#;
+
+/// An order's id as `encode(…, 'escape')` writes it; backslashes are looked for anyway.
+fn escaped(order: &str) -> String {
+    order
+        .bytes()
+        .map(|byte| match byte {
+            0 | 0x80.. => format!("\\{byte:03o}"),
+            byte => char::from(byte).to_string(),
+        })
+        .collect()
+}
 
 struct Row {
     topic: String,
@@ -200,19 +275,20 @@ async fn erase_log(
     connection: &mut PgConnection,
     person: &Person<'_>,
     now: DateTime<Utc>,
-    since: Option<DateTime<Utc>>,
+    since: Option<Since<'_>>,
     forgotten: &mut Forgotten,
 ) -> Result<(), sqlx::Error> {
     let declare = format!(
         "DECLARE suspects NO SCROLL CURSOR FOR SELECT topic, partition, \"offset\", processed_at, status = 'rejected', raw_event,
             detail, record_key, header_values
-         FROM events_log WHERE processed_at >= coalesce($3, '-infinity') AND raw_event <> '[erased]' AND {SUSPECTS}"
+         FROM events_log WHERE {NEW} AND raw_event <> '[erased]' AND {SUSPECTS}"
     );
-    let orders: Vec<&str> = person.orders.iter().map(String::as_str).collect();
     sqlx::query(sqlx::AssertSqlSafe(declare))
-        .bind(person.user_id)
-        .bind(orders)
-        .bind(since)
+        .bind(since.map(|since| since.at))
+        .bind(since.map(|since| since.from))
+        .bind(person.user_id.as_bytes())
+        .bind(person.spellings().to_vec())
+        .bind(person.orders.iter().map(|order| escaped(order)).collect::<Vec<_>>())
         .execute(&mut *connection)
         .await?;
     loop {
@@ -249,7 +325,8 @@ async fn erase_row(
     row: Row,
     forgotten: &mut Forgotten,
 ) -> Result<bool, sqlx::Error> {
-    let Some(value) = person.erased_from(&row.value).filter(|value| *value != row.value) else {
+    let erased = person.erased_from(row.key.as_deref(), &row.value);
+    let Some(value) = erased.filter(|value| *value != row.value) else {
         return Ok(false);
     };
     forgotten.rejects += u64::from(row.is_reject);
@@ -279,11 +356,29 @@ async fn erase_row(
 }
 
 async fn waiting(connection: &mut PgConnection, person: &Person<'_>) -> Result<u64, sqlx::Error> {
-    let sql = format!("SELECT raw_event FROM parked_payments WHERE {SUSPECTS}");
-    let orders: Vec<&str> = person.orders.iter().map(String::as_str).collect();
-    let query = sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).bind(person.user_id).bind(orders);
-    let values: Vec<Vec<u8>> = query.fetch(connection).try_collect().await?;
-    Ok(values.iter().filter(|value| person.erased_from(value).is_some()).count() as u64)
+    // The first two parameters are for rows of the log.
+    let sql = format!(
+        "SELECT record_key, raw_event FROM parked_payments WHERE $1::text IS NULL AND $2::text IS NULL AND {SUSPECTS}"
+    );
+    let query = sqlx::query_as(sqlx::AssertSqlSafe(sql)).bind(None::<String>).bind(None::<String>);
+    let query = query.bind(person.user_id.as_bytes()).bind(person.spellings().to_vec());
+    let query = query.bind(person.orders.iter().map(|order| escaped(order)).collect::<Vec<_>>());
+    let rows: Vec<(Option<Vec<u8>>, Vec<u8>)> = query.fetch(connection).try_collect().await?;
+    let theirs = rows.iter().filter(|(key, value)| person.erased_from(key.as_deref(), value).is_some());
+    Ok(theirs.count() as u64)
+}
+
+/// The ledger's lines; nobody else ever writes one again, and there is no index by user. How many.
+async fn erase_lines(
+    connection: &mut PgConnection,
+    person: &Person<'_>,
+    since: Option<Since<'_>>,
+) -> Result<u64, sqlx::Error> {
+    let sql = format!("UPDATE orders SET user_id = $4 WHERE user_id = $3 AND {NEW}");
+    let query = sqlx::query(sqlx::AssertSqlSafe(sql));
+    let query = query.bind(since.map(|since| since.at)).bind(since.map(|since| since.from));
+    let query = query.bind(person.user_id).bind(person.token);
+    Ok(query.execute(connection).await?.rows_affected())
 }
 
 async fn erase_tables(
@@ -295,9 +390,6 @@ async fn erase_tables(
     let headers = "UPDATE order_headers SET user_id = $2, shipping_address = NULL WHERE user_id = $1";
     let done = sqlx::query(headers).bind(user_id).bind(token).execute(&mut *connection).await?;
     forgotten.orders = done.rows_affected();
-    let lines = "UPDATE orders SET user_id = $2 WHERE user_id = $1";
-    let done = sqlx::query(lines).bind(user_id).bind(token).execute(&mut *connection).await?;
-    forgotten.lines = done.rows_affected();
     let stats = "INSERT INTO user_stats AS s (user_id, orders, units, gross, cancelled_orders, cancelled_value, returned_value,
             first_order_at, last_order_at)
         SELECT $2, orders, units, gross, cancelled_orders, cancelled_value, returned_value, first_order_at, last_order_at

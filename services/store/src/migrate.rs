@@ -33,6 +33,16 @@ pub enum MigrateError {
         /// What it was set to by the first migration.
         fixed: String,
     },
+    /// The schema was made by a newer program.
+    #[error(
+        "the database has migration {found:04} and this program knows them up to {known:04}: use a program as new as the database"
+    )]
+    Newer {
+        /// The newest migration of the database.
+        found: i64,
+        /// The newest one of this program.
+        known: i64,
+    },
     /// A migration failed, or was changed after it had been applied.
     #[error("the schema: {0}")]
     Schema(#[from] sqlx::migrate::MigrateError),
@@ -55,6 +65,11 @@ pub async fn run(url: &str, currency: &str, timezone: &str) -> Result<Migrated, 
     let pool = PgPoolOptions::new().max_connections(1).connect_with(options).await?;
     check_server(&mut *pool.acquire().await?).await?;
     let before = versions(&pool).await?;
+    if let (Some(&found), known) = (before.iter().max(), newest())
+        && found > known
+    {
+        return Err(MigrateError::Newer { found, known });
+    }
     MIGRATIONS.run(&pool).await?;
     crate::jobs::prepare(&pool).await?;
     let is_new = settle_installation(&pool, currency, timezone).await?;
@@ -94,6 +109,11 @@ pub(crate) fn unfit(version: i32, synchronous_commit: &str, fsync: &str) -> Opti
         )),
         _ => None,
     }
+}
+
+/// The newest migration that this program has.
+pub(crate) fn newest() -> i64 {
+    MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default()
 }
 
 async fn versions(pool: &PgPool) -> Result<Vec<i64>, sqlx::Error> {

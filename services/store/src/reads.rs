@@ -1,9 +1,12 @@
 //! What the processor reads at its start: the server, the installation, the catalogue.
 
+use std::cmp::Ordering;
+
 use stocktide_domain::{Catalogue, Money, Product, ProductKind};
 use tokio_postgres::Client;
 
 use crate::error::StoreError;
+use crate::migrate::{MigrateError, newest, unfit};
 use crate::numeric::Numeric;
 use crate::writer::WriterOptions;
 
@@ -12,32 +15,30 @@ pub(crate) async fn check_server(client: &Client) -> Result<(), StoreError> {
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('synchronous_commit'),
                       current_setting('fsync')";
     let row = client.query_one(sql, &[]).await?;
-    let (version, synchronous, fsync): (i32, String, String) =
-        (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-    match version {
-        // UPDATE … FROM under READ COMMITTED skips concurrently updated rows there.
-        180_000 | 180_001 => Err(StoreError::Stop(format!(
-            "PostgreSQL 18.{} loses concurrent updates: upgrade to 18.2 or later",
-            version - 180_000
-        ))),
-        ..150_000 => Err(StoreError::Stop(format!(
-            "PostgreSQL {} is too old: 15 or later is needed",
-            version / 10_000
-        ))),
-        _ if synchronous == "off" || fsync == "off" => Err(StoreError::Stop(format!(
-            "synchronous_commit is {synchronous} and fsync is {fsync}: commits could be lost, so both must be on"
-        ))),
-        _ => Ok(()),
-    }
+    let (synchronous, fsync): (String, String) = (row.try_get(1)?, row.try_get(2)?);
+    unfit(row.try_get(0)?, &synchronous, &fsync).map_or(Ok(()), |why| Err(StoreError::Stop(why)))
 }
 
-/// Refuses a database without the schema, or one whose business months follow another timezone.
+/// Refuses a database without the schema this program was made for, or one whose business months follow another timezone.
 pub(crate) async fn check_installation(client: &Client, options: &WriterOptions) -> Result<(), StoreError> {
     let missing =
         || StoreError::Unavailable("the schema is not there yet: run `stocktide migrate`".to_owned());
     let known = client.query_one("SELECT to_regclass('installation') IS NOT NULL", &[]).await?;
     if !known.try_get::<_, bool>(0)? {
         return Err(missing());
+    }
+    let sql = "SELECT max(version) FROM _sqlx_migrations WHERE success";
+    let found: Option<i64> = client.query_one(sql, &[]).await?.try_get(0)?;
+    let (found, known) = (found.unwrap_or_default(), newest());
+    match found.cmp(&known) {
+        Ordering::Equal => {}
+        // Whoever brings it up to date may be at it.
+        Ordering::Less => {
+            return Err(StoreError::Unavailable(format!(
+                "the database has migration {found:04} and this program needs {known:04}: run `stocktide migrate`"
+            )));
+        }
+        Ordering::Greater => return Err(StoreError::Stop(MigrateError::Newer { found, known }.to_string())),
     }
     let row = client.query_opt("SELECT timezone FROM installation", &[]).await?.ok_or_else(missing)?;
     let timezone: String = row.try_get(0)?;

@@ -129,6 +129,9 @@ const RIGHTS: &[Row] = &[
     ("dlq_records", "r", "r", "r"),
 ];
 
+/// Where a service may write over one column only. (To lock a row is to be allowed to write over something of it.)
+const COLUMNS: &[(&str, Role, &str)] = &[("partition_progress", Role::Jobs, "log_floor")];
+
 /// Functions that run with their owner's rights, and who may call them.
 const FUNCTIONS: &[(&str, Role)] = &[
     ("ensure_events_log_partition(timestamptz)", Role::Processor),
@@ -145,6 +148,12 @@ pub fn may(role: Role, right: Right, table: &str) -> bool {
         Role::Api => api,
     });
     letters.is_some_and(|letters| letters.contains(right.letter()))
+}
+
+/// The only column that a role may write over where it may write over something; none: all of them.
+pub fn column(role: Role, table: &str) -> Option<&'static str> {
+    let found = COLUMNS.iter().find(|(name, whose, _)| *name == table && *whose == role);
+    found.map(|(_, _, column)| *column)
 }
 
 /// The tables and views whose rights are decided.
@@ -198,8 +207,12 @@ fn rights_of(role: Role, name: &str) -> String {
         format!("EXECUTE format('GRANT CONNECT ON DATABASE %I TO {name}', current_database())"),
     ];
     for table in tables() {
-        let rights: Vec<&str> =
-            Right::ALL.into_iter().filter(|right| may(role, *right, table)).map(Right::name).collect();
+        let named = |right: Right| match column(role, table).filter(|_| right == Right::Update) {
+            Some(column) => format!("{} ({column})", right.name()),
+            None => right.name().to_owned(),
+        };
+        let rights: Vec<String> =
+            Right::ALL.into_iter().filter(|right| may(role, *right, table)).map(named).collect();
         if !rights.is_empty() {
             let grant = format!("GRANT {} ON {table} TO {name}", rights.join(", "));
             statements.push(format!("IF to_regclass('{table}') IS NOT NULL THEN {grant}; END IF"));

@@ -402,7 +402,7 @@ pub(crate) struct Redacted {
 
 impl Redacted {
     pub(crate) fn of(key: Option<&[u8]>, value: Option<&[u8]>, headers: &Headers) -> Redacted {
-        let mut redacted = false;
+        let mut redacted = headers.iter().any(|(name, _)| card::contains(name.as_bytes()));
         let mut mask = |bytes: Option<&[u8]>| {
             bytes.map(|bytes| match card::redact(bytes) {
                 Some(masked) => {
@@ -413,7 +413,10 @@ impl Redacted {
             })
         };
         let (key, value) = (mask(key), mask(value));
-        let headers = headers.iter().map(|(name, value)| (name.clone(), mask(value.as_deref()))).collect();
+        let headers = headers
+            .iter()
+            .map(|(name, value)| (card::masked(name).into_owned(), mask(value.as_deref())))
+            .collect();
         Redacted { key, value, headers, redacted }
     }
 

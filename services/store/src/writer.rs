@@ -28,6 +28,16 @@ pub struct WriterOptions {
     pub payments_wait: Duration,
 }
 
+impl WriterOptions {
+    /// Whether there is a way to the database at all: its URL is one, and the files that it names are there.
+    ///
+    /// # Errors
+    /// [`StoreError::Stop`], with the reason.
+    pub fn check(&self) -> Result<(), StoreError> {
+        Way::of(&self.url).map(drop).map_err(StoreError::Stop)
+    }
+}
+
 /// A connection that applies batches.
 pub struct Writer {
     pub(crate) client: Client,

@@ -3,12 +3,25 @@
 
 mod database;
 
+use std::time::Duration;
+
 use sqlx::{Connection, PgConnection};
 use stocktide_store::migrate::{self, MigrateError};
+use stocktide_store::{StoreError, Writer, WriterOptions};
 
 async fn execute(url: &str, sql: &'static str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
     sqlx::query(sql).execute(&mut connection).await.unwrap();
+}
+
+fn options(url: &str) -> WriterOptions {
+    WriterOptions {
+        url: url.to_owned(),
+        timezone: chrono_tz::UTC,
+        reject_uncovered: false,
+        lock_timeout: Duration::from_secs(5),
+        payments_wait: Duration::from_mins(10),
+    }
 }
 
 #[test]
@@ -52,6 +65,29 @@ fn currency_and_timezone_are_fixed_by_the_first_run() {
         );
         let error = migrate::run(&url, "GBP", "Europe/London").await.unwrap_err();
         assert!(matches!(error, MigrateError::Fixed { key: "business.timezone", .. }), "{error}");
+    });
+}
+
+#[test]
+fn a_schema_that_is_not_this_programs_is_told_and_left_alone() {
+    database::run(async {
+        let url = database::empty().await;
+        migrate::run(&url, "GBP", "UTC").await.unwrap();
+        let connect = async || Writer::connect(options(&url)).await.map(drop);
+        connect().await.unwrap();
+        execute(&url, "UPDATE _sqlx_migrations SET success = false WHERE version > 9").await;
+        let error = connect().await.unwrap_err();
+        let wanted = "the database has migration 0009 and this program needs ";
+        assert!(matches!(&error, StoreError::Unavailable(why) if why.starts_with(wanted)), "{error}");
+
+        let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time)
+                     VALUES (9999, 'of tomorrow', true, '', 0)";
+        execute(&url, newer).await;
+        let error = connect().await.unwrap_err();
+        let wanted = "the database has migration 9999 and this program knows them up to ";
+        assert!(matches!(&error, StoreError::Stop(why) if why.starts_with(wanted)), "{error}");
+        let error = migrate::run(&url, "GBP", "UTC").await.unwrap_err().to_string();
+        assert!(error.starts_with(wanted), "{error}");
     });
 }
 

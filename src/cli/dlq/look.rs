@@ -94,6 +94,9 @@ pub async fn stats(args: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode
     let pool = pool(config).await?;
     let stats = dlq::stats(&pool, &selection).await?;
     pool.close().await;
+    if stats.is_empty() {
+        anyhow::bail!("{}", nothing(&selection));
+    }
     if args.json {
         for of in &stats {
             say(serde_json::to_string(of)?)?;

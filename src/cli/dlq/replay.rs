@@ -1,5 +1,6 @@
 //! `dlq replay`
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -97,7 +98,8 @@ async fn check_named(pool: &PgPool, options: &Options) -> anyhow::Result<()> {
         return Ok(());
     }
     let known = dlq::lines(pool, &options.selection, i64::MAX).await?;
-    if let Some(missing) = records.iter().find(|at| !known.iter().any(|line| line.at == **at)) {
+    let known: HashSet<_> = known.into_iter().map(|line| line.at).collect();
+    if let Some(missing) = records.iter().find(|at| !known.contains(at)) {
         bail!("{missing} is no rejected record of the log: nothing was sent");
     }
     Ok(())
@@ -124,7 +126,10 @@ async fn rehearse(
         if plan.to_send > preview.len() as u64 {
             say(format!("… and {} more", plan.to_send - preview.len() as u64))?;
         }
-        say(format!("{} of {} would be sent again{}", plan.to_send, plan.matching, notes(&plan)))?;
+        // Those that have none may get one by the edit.
+        let without = if matches!(options.edit, Edit::None) { plan.without_event_id } else { 0 };
+        let notes = notes(&plan) + &without_event_id(without);
+        say(format!("{} of {} would be sent again{notes}", plan.to_send, plan.matching))?;
     }
     Ok(if plan.to_send + plan.broken_off > 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -138,7 +143,7 @@ fn notes(plan: &Plan) -> String {
         0 => String::new(),
         n => format!("; of {n} an earlier run broke off: whether they were sent is found out first"),
     };
-    left_out + &broken_off + &without_event_id(plan.without_event_id)
+    left_out + &broken_off
 }
 
 fn without_event_id(records: u64) -> String {
@@ -171,6 +176,13 @@ fn in_words(outcome: &Outcome) -> String {
             outcome.found, outcome.not_found
         ));
     }
+    if outcome.lost_sight_of > 0 {
+        lines.push(format!(
+            "{} of an earlier run that broke off were for a topic that is gone, or whose begin has aged out: nobody can tell whether they were sent, so they count as \
+             replayed",
+            outcome.lost_sight_of
+        ));
+    }
     let edited =
         if outcome.edited > 0 { format!(", {} of them mended", outcome.edited) } else { String::new() };
     lines.push(format!("sent again: {}{edited}{}", outcome.sent, without_event_id(outcome.without_event_id)));
@@ -178,7 +190,7 @@ fn in_words(outcome: &Outcome) -> String {
         lines.push(format!("left out: {}", told(&outcome.skipped)));
     }
     for (at, why) in outcome.refused.iter().take(SHOWN) {
-        lines.push(format!("{at}: Kafka refuses it: {why}"));
+        lines.push(format!("{at}: not sent: {why}"));
     }
     if outcome.refused.len() > SHOWN {
         lines.push(format!("… and {} more", outcome.refused.len() - SHOWN));

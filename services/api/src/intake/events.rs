@@ -15,7 +15,7 @@ pub type Prepared = Result<(Uuid, Outgoing), Reject>;
 /// Validates an event, and gives it an event_id if it has none.
 pub fn prepare(source: Source, part: &[u8], rules: &Rules, key: Option<&str>, index: usize) -> Prepared {
     let business_id = outgoing::business_id(source.topic()).unwrap_or_default();
-    let new_id = || key.map_or_else(fresh, |key| of_key(source, key, index));
+    let new_id = || key.map_or_else(fresh, |key| of_key(source, key, index, part));
     let is_object = part.starts_with(b"{");
     // What `parse` does not take for one event is left to the domain, which says what is wrong with it.
     let parsed = is_object.then(|| outgoing::parse(part, business_id, new_id).ok()).flatten();
@@ -26,9 +26,12 @@ pub fn prepare(source: Source, part: &[u8], rules: &Rules, key: Option<&str>, in
     Ok((decoded.event_id, event))
 }
 
-/// The same key, topic and place give the same id.
-fn of_key(source: Source, key: &str, index: usize) -> Uuid {
-    Uuid::new_v5(&NAMESPACE, format!("{source}\n{index}\n{key}").as_bytes())
+/// The same key, topic, place and bytes give the same id: under a key that is used twice another event is another one, and not lost
+/// as a duplicate.
+fn of_key(source: Source, key: &str, index: usize, part: &[u8]) -> Uuid {
+    let mut name = format!("{source}\n{index}\n{key}\n").into_bytes();
+    name.extend_from_slice(part);
+    Uuid::new_v5(&NAMESPACE, &name)
 }
 
 fn fresh() -> Uuid {
@@ -54,11 +57,16 @@ mod tests {
         "items": [{"product_id": "apple", "quantity": 1, "price_per_unit": "1.00"}]}"#;
 
     #[test]
-    fn an_event_id_follows_from_the_key_and_the_place() {
+    fn an_event_id_follows_from_the_key_the_place_and_the_event() {
         let (id, event) = prepared(ORDER, Some("k"), 0).unwrap();
         assert_eq!((id, event.key.as_deref()), (prepared(ORDER, Some("k"), 0).unwrap().0, Some("A-1")));
-        for other in [prepared(ORDER, Some("k"), 1), prepared(ORDER, Some("l"), 0), prepared(ORDER, None, 0)]
-        {
+        let changed = ORDER.replace("A-1", "A-2");
+        for other in [
+            prepared(ORDER, Some("k"), 1),
+            prepared(ORDER, Some("l"), 0),
+            prepared(ORDER, None, 0),
+            prepared(&changed, Some("k"), 0),
+        ] {
             assert_ne!(other.unwrap().0, id);
         }
         let own = ORDER.replacen('{', "{\"event_id\": \"0197a2b4-0000-7000-8000-000000000001\", ", 1);

@@ -58,8 +58,10 @@ pub struct Rejected {
     event_id: Option<Uuid>,
     /// Whether card numbers were masked.
     redacted: bool,
-    /// The record's key; null: it has none.
+    /// The beginning of the record's key, at most 4,096 bytes; null: it has none.
     key: Option<Bytes>,
+    /// The key's whole length.
+    key_bytes: Option<i32>,
     /// The beginning of its value, at most 4,096 bytes; null: a tombstone.
     value: Option<Bytes>,
     /// The value's whole length.
@@ -137,7 +139,8 @@ impl Bytes {
 
 impl From<RejectRow> for Rejected {
     fn from(row: RejectRow) -> Rejected {
-        let is_cut = row.value_bytes.is_some_and(|whole| whole > api::SHOWN_BYTES);
+        let is_cut = |bytes: Option<i32>| bytes.is_some_and(|whole| whole > api::SHOWN_BYTES);
+        let (key_is_cut, value_is_cut) = (is_cut(row.key_bytes), is_cut(row.value_bytes));
         let handled = row.action.map(|action| Handled {
             action,
             at: row.handled_at,
@@ -156,8 +159,9 @@ impl From<RejectRow> for Rejected {
             detail: row.detail,
             event_id: row.event_id,
             redacted: row.redacted,
-            key: row.record_key.map(|key| Bytes::of(key, false)),
-            value: row.value.map(|value| Bytes::of(value, is_cut)),
+            key: row.record_key.map(|key| Bytes::of(key, key_is_cut)),
+            key_bytes: row.key_bytes,
+            value: row.value.map(|value| Bytes::of(value, value_is_cut)),
             value_bytes: row.value_bytes,
             state: row.state,
             handled,

@@ -18,6 +18,9 @@ use crate::query::{PathOf, Query};
 use crate::state::App;
 use crate::stream::{self, Wanted};
 
+/// For how much of a request's time it may wait until others have walked the ledger.
+const WALKS_WAIT: f64 = 0.5;
+
 /// Which products are wanted.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
@@ -103,7 +106,11 @@ pub async fn product_stock(
     let page = page(limit, cursor);
     let locations = api::product_stock(&app.pool, &id, MOST_ROWS).await?;
     let location = location.as_ref().map(|id| id.0.as_str());
-    let movements = api::movements(&app.pool, &id, location, &page).await?;
+    let movements = {
+        let walk = tokio::time::timeout(app.request_timeout.mul_f64(WALKS_WAIT), app.walks.acquire()).await;
+        let _walk = walk.map_err(|_| Problem::overloaded("too many ask for movements at once"))?;
+        api::movements(&app.pool, &id, location, &page).await?
+    };
     let movements = Listed::of(movements, page.limit, Movement::key);
     tagged(&headers, &ProductStock { product, locations, movements })
 }

@@ -44,16 +44,27 @@ pub fn give(config: &Config, wanted: &[(String, Rights)]) -> anyhow::Result<usiz
     let count = bindings.0.len();
     // SAFETY: the client and the bindings outlive the calls, and the event is alive while it is read.
     unsafe {
-        ask(client, rd::RD_KAFKA_EVENT_CREATEACLS_RESULT, deadline, read_created, |queue| {
-            rd::rd_kafka_CreateAcls(client, bindings.0.as_mut_ptr(), count, std::ptr::null(), queue);
-        })?;
+        ask(
+            client,
+            rd::RD_KAFKA_EVENT_CREATEACLS_RESULT,
+            deadline,
+            |event| read_created(event),
+            |queue| {
+                rd::rd_kafka_CreateAcls(client, bindings.0.as_mut_ptr(), count, std::ptr::null(), queue);
+            },
+        )?;
         let given: HashSet<Acl> = bindings.0.iter().map(|binding| Acl::of(*binding)).collect();
         let every = Filter::every()?;
         loop {
-            let known =
-                ask(client, rd::RD_KAFKA_EVENT_DESCRIBEACLS_RESULT, deadline, read_described, |queue| {
+            let known = ask(
+                client,
+                rd::RD_KAFKA_EVENT_DESCRIBEACLS_RESULT,
+                deadline,
+                |event| Ok(read_described(event)),
+                |queue| {
                     rd::rd_kafka_DescribeAcls(client, every.0, std::ptr::null(), queue);
-                })?;
+                },
+            )?;
             if given.is_subset(&known) {
                 return Ok(count);
             }
@@ -76,7 +87,7 @@ unsafe fn ask<A>(
     client: *mut rd::rd_kafka_t,
     kind: i32,
     deadline: Instant,
-    read: unsafe fn(*mut rd::rd_kafka_event_t) -> anyhow::Result<A>,
+    read: impl Fn(*mut rd::rd_kafka_event_t) -> anyhow::Result<A>,
     send: impl FnOnce(*mut rd::rd_kafka_queue_t),
 ) -> anyhow::Result<A> {
     // SAFETY: as the caller says; the queue and each event are freed exactly once, after their last use.
@@ -126,13 +137,13 @@ unsafe fn read_created(event: *mut rd::rd_kafka_event_t) -> anyhow::Result<()> {
 
 /// # Safety
 /// The event is an answer to DescribeAcls, and lives.
-unsafe fn read_described(event: *mut rd::rd_kafka_event_t) -> anyhow::Result<HashSet<Acl>> {
+unsafe fn read_described(event: *mut rd::rd_kafka_event_t) -> HashSet<Acl> {
     // SAFETY: as the caller says; the bindings belong to the event.
     unsafe {
         let result = rd::rd_kafka_event_DescribeAcls_result(event);
         let mut count = 0;
         let bindings = rd::rd_kafka_DescribeAcls_result_acls(result, &raw mut count);
-        Ok((0..count).map(|index| Acl::of(*bindings.add(index))).collect())
+        (0..count).map(|index| Acl::of(*bindings.add(index))).collect()
     }
 }
 

@@ -100,10 +100,11 @@ pub async fn movements(
 ) -> Result<Vec<Movement>, ReadError> {
     let mut found: Vec<Movement> = Vec::new();
     let Some(newest) = newest(pool, product_id, location_id).await? else { return Ok(found) };
-    let mut until = page.after.as_ref().map_or(newest, |key| key.0);
+    // A key that is not ours may name any time.
+    let mut until = page.after.as_ref().map_or(newest, |key| key.0.min(newest));
     let mut stretch = FIRST_STRETCH;
     loop {
-        let from = (stretch <= LONGEST_STRETCH).then(|| until - stretch);
+        let from = until.checked_sub_signed(stretch).filter(|_| stretch <= LONGEST_STRETCH);
         let wanted = page.limit - found.len() as i64;
         let part = Stretch { product_id, location_id, after: page.after.as_ref(), from, until };
         found.extend(part.read(pool, wanted).await?);

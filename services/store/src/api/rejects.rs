@@ -30,8 +30,10 @@ pub struct RejectRow {
     pub event_id: Option<Uuid>,
     /// Whether card numbers were masked.
     pub redacted: bool,
-    /// The record's key.
+    /// The first [`SHOWN_BYTES`] of the record's key.
     pub record_key: Option<Vec<u8>>,
+    /// The key's whole length.
+    pub key_bytes: Option<i32>,
     /// The first [`SHOWN_BYTES`] of its value; none: a tombstone.
     pub value: Option<Vec<u8>>,
     /// The value's whole length.
@@ -94,7 +96,8 @@ pub async fn rejects(
 ) -> Result<Vec<RejectRow>, ReadError> {
     let sql =
         "SELECT r.rejected_at AS processed_at, r.topic, r.partition, r.\"offset\", r.reason, r.detail, r.event_id, r.redacted,
-               r.record_key, substring(r.raw_event FROM 1 FOR $8) AS value, octet_length(r.raw_event) AS value_bytes,
+               substring(r.record_key FROM 1 FOR $8) AS record_key, octet_length(r.record_key) AS key_bytes,
+               substring(r.raw_event FROM 1 FOR $8) AS value, octet_length(r.raw_event) AS value_bytes,
                r.state, r.action, r.handled_at, r.handled_by, r.note, r.sent_offset, r.replays,
                CASE WHEN r.replays > 0 THEN (SELECT jsonb_agg(to_jsonb(h))::text
                     FROM dlq_history(r.topic, r.partition, r.\"offset\") h) END AS history

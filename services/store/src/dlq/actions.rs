@@ -33,7 +33,7 @@ pub struct Intent {
     pub reason: Option<String>,
     /// When it was rejected.
     pub rejected_at: DateTime<Utc>,
-    /// Its event, where it is known.
+    /// The event of the value that is sent, where it is known.
     pub event_id: Option<Uuid>,
     /// Whether another value than the reject's is sent.
     pub edited: bool,
@@ -148,7 +148,7 @@ impl Desk {
             .await
     }
 
-    /// Notes where the records lie that were sent; none: they were sent, and have aged out of their topic since.
+    /// Notes where the records lie that were sent; none: whether they were sent cannot be told any more.
     ///
     /// # Errors
     /// The database fails: the next run finds out by itself.

@@ -1,0 +1,65 @@
+//! The same backlog after ever more history: cost and memory per event must not rise.
+
+use serde_json::{Value, json};
+use stocktide_producers::sim::Ids;
+
+use crate::backlog::{Worked, work_off};
+use crate::world::World;
+
+/// What is measured.
+#[derive(Debug, Clone)]
+pub struct Wish {
+    /// Events in the measured backlog.
+    pub events: u64,
+    /// Events of history before each measurement, rising.
+    pub history: Vec<u64>,
+    /// What kind of event_id the events have.
+    pub ids: Ids,
+}
+
+/// History is made by the product itself, a million events at a time.
+const STEP: u64 = 1_000_000;
+
+/// Measures and prints a row for each length of history.
+pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
+    let Wish { events, history, ids } = wish;
+    let world = World::start(&[("STOCKTIDE_PROCESSOR_BATCH_MAX_RECORDS", "10000")]).await?;
+    println!("\na backlog of {events} events after more and more history, ids {ids:?}");
+    println!(
+        "{:>12} {:>12} {:>9} {:>9} {:>8} {:>9}  {:>9}",
+        "history", "events/s", "own µs/ev", "PG µs/ev", "RSS MiB", "WAL B/ev", "× at first"
+    );
+    let (mut before, mut seed, mut first, mut rows) = (0, 100, None, Vec::new());
+    for length in history {
+        while before < length {
+            let step = STEP.min(length - before);
+            feed(&world, ids, step, &mut seed).await?;
+            before += step;
+        }
+        let worked = feed(&world, ids, events, &mut seed).await?;
+        before += events;
+        let row = worked.json();
+        let cost = worked.seconds / worked.consumed;
+        let times = cost / *first.get_or_insert(cost);
+        let cpu = |part: &str| row["cpu_us_per_event"][part].as_f64().unwrap_or(f64::NAN);
+        println!(
+            "{length:>12} {:>12.0} {:>9.2} {:>9.2} {:>8.0} {:>9.0}  {times:>9.2}",
+            worked.rate(),
+            cpu("processor"),
+            cpu("postgres"),
+            worked.product.peak_mib,
+            worked.wal_bytes / worked.consumed
+        );
+        rows.push(json!({ "history": length, "cost_over_first": times, "product": row }));
+    }
+    world.verify()?;
+    println!("verify was green at the end");
+    world.stop().await?;
+    Ok(json!({ "events": events, "ids": format!("{ids:?}"), "rows": rows }))
+}
+
+async fn feed(world: &World, ids: Ids, events: u64, seed: &mut u64) -> anyhow::Result<Worked> {
+    *seed += 1;
+    world.send_backlog_with(ids, events, *seed)?;
+    work_off(world, 1).await
+}
