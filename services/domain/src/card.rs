@@ -119,7 +119,7 @@ fn suspicious(value: &[u8]) -> bool {
         || (value.contains(&b'\\')
             && value
                 .windows(4)
-                .any(|w| matches!(w, [b'\\', b'u', b'0', b'0'] | [b'\\', b'u', b'f' | b'F', b'f' | b'F'])))
+                .any(|w| matches!(w, [b'\\', b'/', ..] | [b'\\', b'u', b'0' | b'f' | b'F', _])))
 }
 
 /// How the fullwidth digits begin in UTF-8; a third byte from 0x90 tells which.
