@@ -4,10 +4,12 @@
 //! very rows that the product wrote, COPYed in binary into the same tables with the same indexes, one connection, one
 //! transaction per batch, rows prepared beforehand. `latency`: an open loop, from sending to reading `inventory_updates`
 //! in read_committed. `api`: each read endpoint on a large ledger, with a processor at full speed beside it. `reports`: a daily report over a ledger of many lines, and its figures alone, beside the bare queries in psql.
+//! `overload`: too much of everything, and whether the product slows down, says so and recovers.
 
 mod api;
 mod floor;
 mod latency;
+mod overload;
 mod reports;
 mod world;
 
@@ -24,7 +26,8 @@ use world::World;
   cargo run --release -p stocktide-bench -- throughput
   cargo run --release -p stocktide-bench -- latency --rate 2000 --seconds 60
   cargo run --release -p stocktide-bench -- api --lines 20000000 --users 1000000
-  cargo run --release -p stocktide-bench -- reports --lines 20000000")]
+  cargo run --release -p stocktide-bench -- reports --lines 20000000
+  cargo run --release -p stocktide-bench -- overload --events 1000000")]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -85,6 +88,25 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         repeats: u32,
     },
+    /// A backlog, then also a storm of requests, a burst, a tenth of a database and none, under a cap on memory: what slows down,
+    /// what is said, and that it recovers by itself. Fails where something does not hold.
+    Overload {
+        /// Events that wait at the beginning.
+        #[arg(long, default_value_t = 5_000_000)]
+        events: u64,
+        /// Events a second of a usual day; the burst has ten times as many.
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+        rate: u64,
+        /// Seconds of each phase.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3_600))]
+        seconds: u64,
+        /// Connections of the storm.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        connections: u32,
+        /// MiB that the processor, and the API, may have.
+        #[arg(long, default_value_t = 768)]
+        memory_mib: u64,
+    },
 }
 
 #[tokio::main]
@@ -94,6 +116,9 @@ async fn main() -> ExitCode {
         Command::Latency { rate, seconds } => latency::measure(rate, seconds).await,
         Command::Api { lines, users, events, connections, seconds } => {
             api::measure(api::Wish { lines, users, events, connections, seconds }).await
+        }
+        Command::Overload { events, rate, seconds, connections, memory_mib } => {
+            overload::measure(overload::Wish { events, rate, seconds, connections, memory_mib }).await
         }
         Command::Reports { lines, products, repeats } => reports::measure(lines, products, repeats).await,
     };
