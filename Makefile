@@ -3,7 +3,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-gcs test-alerts bench setup fmt lint purity deny
+.PHONY: help demo test test-long test-gcs test-alerts bench overload fuzz model setup fmt lint purity deny
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -22,6 +22,20 @@ bench: ## Events per second beside bare PostgreSQL taking in the same rows, and 
 	cargo build --locked --release --workspace
 	cargo run --locked --release -p stocktide-bench -- throughput
 	cargo run --locked --release -p stocktide-bench -- latency
+
+overload: ## A backlog of 5 M events, a burst, a storm of requests, a database slowed tenfold and stopped, memory capped (EVENTS=5000000)
+	@scripts/setup
+	cargo build --locked --release --workspace
+	cargo run --locked --release -p stocktide-bench -- overload --events $(or $(EVENTS),5000000)
+
+fuzz: ## Mutated bytes for everything that reads bytes from outside: target, executions, findings (MINUTES=10)
+	@scripts/setup
+	cargo run --locked --release -p stocktide-fuzz -- --minutes $(or $(MINUTES),10)
+
+model: ## The protocol's model, small runs and large ones: some ten minutes and 8 GB
+	@scripts/setup checks
+	docs/model/run small
+	MEMORY=$(or $(MEMORY),12000) docs/model/run large
 
 test-long: ## The long fault runs: kills of the processor, of Kafka and of PostgreSQL at random moments
 	@scripts/setup

@@ -7,6 +7,7 @@ mod floor;
 mod growth;
 mod latency;
 mod meter;
+mod overload;
 mod reports;
 mod scrape;
 mod start;
@@ -30,7 +31,8 @@ use stocktide_producers::sim;
   cargo run --release -p stocktide-bench -- catch-up
   cargo run --release -p stocktide-bench -- start
   cargo run --release -p stocktide-bench -- api --lines 20000000 --users 1000000
-  cargo run --release -p stocktide-bench -- reports --lines 20000000")]
+  cargo run --release -p stocktide-bench -- reports --lines 20000000
+  cargo run --release -p stocktide-bench -- overload --events 1000000")]
 struct CommandLine {
     /// Writes what was measured to this file, too, as JSON.
     #[arg(long, global = true, value_name = "FILE")]
@@ -135,6 +137,25 @@ enum Command {
         #[arg(long, default_value_t = 3)]
         repeats: u32,
     },
+    /// A backlog, then also a storm of requests, a burst, a tenth of a database and none, under a cap on memory: what slows down,
+    /// what is said, and that it recovers by itself. Fails where something does not hold.
+    Overload {
+        /// Events that wait at the beginning.
+        #[arg(long, default_value_t = 5_000_000)]
+        events: u64,
+        /// Events a second of a usual day; the burst has ten times as many.
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+        rate: u64,
+        /// Seconds of each phase.
+        #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u64).range(10..=3_600))]
+        seconds: u64,
+        /// Connections of the storm.
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+        connections: u32,
+        /// MiB that the processor, and the API, may have.
+        #[arg(long, default_value_t = 768)]
+        memory_mib: u64,
+    },
 }
 
 #[tokio::main]
@@ -166,6 +187,11 @@ async fn measure(command: Command) -> anyhow::Result<Value> {
         Command::Start { times } => start::measure(times).await,
         Command::Api { lines, users, events, connections, seconds } => {
             api::measure(api::Wish { lines, users, events, connections, seconds }).await.map(|()| Value::Null)
+        }
+        Command::Overload { events, rate, seconds, connections, memory_mib } => {
+            overload::measure(overload::Wish { events, rate, seconds, connections, memory_mib })
+                .await
+                .map(|()| Value::Null)
         }
         Command::Reports { lines, products, repeats } => {
             reports::measure(lines, products, repeats).await.map(|()| Value::Null)

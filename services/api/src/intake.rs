@@ -1,7 +1,7 @@
 //! Events that come in by HTTP: validated with the domain's own code, and accepted once Kafka has acknowledged them.
 
-mod body;
-mod events;
+pub mod body;
+pub mod events;
 
 use std::sync::{Arc, PoisonError, RwLock};
 

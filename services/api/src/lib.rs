@@ -14,6 +14,8 @@ mod health;
 mod intake;
 mod layers;
 pub mod metrics;
+#[doc(hidden)]
+pub mod outside;
 mod params;
 mod problem;
 mod pulse;

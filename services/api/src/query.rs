@@ -28,7 +28,7 @@ impl<T: DeserializeOwned, S: Sync> FromRequestParts<S> for Query<T> {
 #[serde(deny_unknown_fields)]
 pub struct Nothing {}
 
-fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+pub fn read<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
     let mut pairs: Vec<(String, Value)> = Vec::new();
     for (name, value) in url::form_urlencoded::parse(query.as_bytes()) {
         if pairs.iter().any(|(known, _)| *known == name) {

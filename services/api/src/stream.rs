@@ -5,7 +5,7 @@
 
 mod client;
 mod follower;
-mod place;
+pub mod place;
 mod replay;
 
 use std::sync::{Arc, Mutex, PoisonError};

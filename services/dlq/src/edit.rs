@@ -163,9 +163,47 @@ impl fmt::Debug for Program {
 /// What reads this process's environment, where secrets are, or ends it, is left out.
 const LEFT_OUT: [&str; 3] = ["env", "halt", "input"];
 
+/// The longest expression, in bytes. What reads it goes down one call for each level, so a longer one could end the process.
+const EXPRESSION_BYTES: usize = 1_024;
+/// Brackets inside one another, those within texts included.
+const EXPRESSION_DEPTH: usize = 64;
+
+/// Why an expression is not even read.
+fn too_much(expression: &str) -> Option<String> {
+    if expression.len() > EXPRESSION_BYTES {
+        let bytes = expression.len();
+        return Some(format!("it has {bytes} bytes; at most {EXPRESSION_BYTES} are allowed: use --replace"));
+    }
+    let mut depth = 0_usize;
+    for byte in expression.bytes() {
+        match byte {
+            b'(' | b'[' | b'{' => depth += 1,
+            b')' | b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > EXPRESSION_DEPTH {
+            return Some(format!(
+                "its brackets are nested too deeply; at most {EXPRESSION_DEPTH} levels are allowed"
+            ));
+        }
+    }
+    None
+}
+
+/// The beginning of an expression, to be told in an error.
+fn beginning(expression: &str) -> String {
+    match expression.char_indices().nth(80) {
+        Some((at, _)) => format!("{}…", &expression[..at]),
+        None => expression.to_owned(),
+    }
+}
+
 impl Program {
     fn compile(expression: &str) -> Result<Program, EditError> {
-        let wrong = |why: String| EditError::Expression { expression: expression.to_owned(), why };
+        let wrong = |why: String| EditError::Expression { expression: beginning(expression), why };
+        if let Some(why) = too_much(expression) {
+            return Err(wrong(why));
+        }
         let defs = jaq_core::defs().chain(jaq_std::defs()).chain(jaq_json::defs());
         let defs = defs.filter(|def| !["halt", "halt_error", "env", "$ENV"].contains(&def.name));
         let funs = jaq_core::funs().chain(jaq_std::funs()).chain(jaq_json::funs());
@@ -303,6 +341,27 @@ mod tests {
             let Err(error) = Edit::jq(expression) else { panic!("{expression} is allowed") };
             let told = error.to_string();
             assert!(told.contains(why) && told.contains("does not parse") && !told.contains('\n'), "{told}");
+        }
+    }
+
+    #[test]
+    fn an_expression_that_is_too_long_or_nested_too_deeply_is_refused_before_it_is_read() {
+        for (expression, why) in [
+            ("[".repeat(65), "nested too deeply"),
+            ("\"\\(".repeat(65), "nested too deeply"),
+            (format!(".a | {}", "[".repeat(9_000)), "at most 1024"),
+        ] {
+            let Err(error) = Edit::jq(&expression) else { panic!("it is allowed") };
+            let told = error.to_string();
+            assert!(told.contains(why) && told.len() < 300, "{told}");
+        }
+        let just = format!("{}.a{}", "[".repeat(64), "]".repeat(64));
+        assert!(Edit::jq(&just).is_ok());
+        // What nests without brackets.
+        for piece in ["-", "try ", "def f: ", ".|", "if ", ". as $x|", "reduce . as $x "] {
+            let long = format!("{}.", piece.repeat(1_000 / piece.len()));
+            // Whether it is one or not: it ends.
+            let _ = Edit::jq(&long);
         }
     }
 

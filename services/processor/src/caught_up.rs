@@ -1,4 +1,4 @@
-//! Ends a processor that is to run until it has caught up.
+//! Ends a processor that is to run until it has caught up: also with what a dead writer's transaction still hides (rule 3).
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

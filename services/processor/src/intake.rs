@@ -329,6 +329,7 @@ impl IntakeThread {
         }
         let records = std::mem::take(&mut self.pending);
         let mut starts = BTreeMap::new();
+        // What P is compared with is carried over from the batch before (rule 4).
         for (partition, next) in records.ends() {
             if let Some(start) = partitions.get_mut(&partition) {
                 starts.insert(partition, std::mem::replace(&mut start.next_offset, next));

@@ -11,7 +11,7 @@
 //! - K never passes P. Whoever takes a partition over reads K, then P (rule 1), publishes what lies between from what the
 //!   database holds, and goes on from P ([`recovery`]).
 //!
-//! The nine rules stand in the design and are model-checked; each is named where it is kept. The order of locks (rule 8)
+//! The nine rules stand in `ARCHITECTURE.md` and are model-checked (`docs/model`); each is named where it is kept. The order of locks (rule 8)
 //! and the timeouts (rule 7) live in `stocktide_store`. Payments that wait for their order are settled by a [`timer`], whose
 //! outputs have a cursor of their own (rule 6).
 

@@ -230,7 +230,7 @@ impl Worker {
         }
     }
 
-    /// One transaction. No PostgreSQL work happens inside it.
+    /// One transaction. No PostgreSQL work happens inside it (rule 3); it bears the session's stamp (rule 2).
     fn publish(&mut self, jobs: &[Job], session: &Session) -> anyhow::Result<()> {
         let _span = span_of(jobs).entered();
         self.prepare()?;

@@ -226,7 +226,8 @@ impl Processor {
         Ok(())
     }
 
-    /// Settles what is due of the payments that wait; whether there is more to do at once.
+    /// Settles what is due of the payments that wait; whether there is more to do at once. Also where nothing is due it holds the
+    /// partitions' places and numbers against the database's (rule 6).
     async fn tick(&mut self) -> anyhow::Result<bool> {
         let Some(session) = self.timer.session().map(Arc::clone) else { return Ok(false) };
         let (in_hand, now) = (session.take(), clock::now());
@@ -301,7 +302,8 @@ impl Processor {
         Ok(())
     }
 
-    /// Applies a batch in as many transactions as it takes, normally one; none is left over when its session has ended.
+    /// Applies a batch in as many transactions as it takes, normally one; none is left over when its session has ended. A lost race
+    /// runs it again from its look-up, and is never bisected (rule 8).
     async fn apply(&mut self, mut received: Received) -> anyhow::Result<Option<Job>> {
         let session = Arc::clone(received.in_hand.session());
         let mut positions = received.starts.clone();

@@ -143,6 +143,7 @@ impl Writer {
         self.warned.store(false, Ordering::SeqCst);
         let applied = self.attempt(batch).await;
         match &applied {
+            // Rule 5: a COMMIT that answers with a warning may not be durable.
             Ok(_) if self.warned.swap(false, Ordering::SeqCst) => {
                 return Err(StoreError::Doubtful("see the log for its text".to_owned()));
             }

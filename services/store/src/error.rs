@@ -62,6 +62,7 @@ impl From<tokio_postgres::Error> for StoreError {
     }
 }
 
+/// Rule 8: who has lost a race runs the batch again; only what is refused as data is bisected.
 fn classify(db: &DbError) -> StoreError {
     let text = describe(db);
     let code = db.code();

@@ -79,7 +79,7 @@ pub async fn run(url: &str, currency: &str, timezone: &str) -> Result<Migrated, 
     Ok(Migrated { applied: applied.map(|m| format!("{:04} {}", m.version, m.description)).collect(), is_new })
 }
 
-/// Refuses servers and databases that cannot keep the promises.
+/// Refuses servers and databases that cannot keep the promises: those that may lose commits, too (rule 5 of the protocol).
 ///
 /// # Errors
 /// [`MigrateError::Unfit`], or [`MigrateError::Database`] when it cannot be asked.

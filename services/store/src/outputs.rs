@@ -132,7 +132,7 @@ const DEAD_LETTERS: &str = "SELECT \"offset\", record_key, raw_event, header_nam
 
 impl Writer {
     /// What the records of `[from, to)` of a partition put out, made again from the ledger and the log; not what a timer put
-    /// out later ([`Writer::timer_outputs_of`]). Nothing of it was processed before `since`.
+    /// out later (rule 6; [`Writer::timer_outputs_of`]). Nothing of it was processed before `since`.
     pub async fn outputs_of(
         &self,
         (source, partition): Partition,

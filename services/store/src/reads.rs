@@ -10,7 +10,7 @@ use crate::migrate::{MigrateError, newest, unfit};
 use crate::numeric::Numeric;
 use crate::writer::WriterOptions;
 
-/// Refuses servers that cannot keep the promises.
+/// Refuses servers that cannot keep the promises: those that may lose commits, too (rule 5 of the protocol).
 pub(crate) async fn check_server(client: &Client) -> Result<(), StoreError> {
     let sql = "SELECT current_setting('server_version_num')::int, current_setting('synchronous_commit'),
                       current_setting('fsync')";

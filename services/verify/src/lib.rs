@@ -13,6 +13,8 @@ mod event;
 mod facts;
 mod movements;
 mod names;
+#[doc(hidden)]
+pub mod outside;
 pub mod reconcile;
 mod record;
 mod report;

@@ -1,6 +1,6 @@
 //! Waits, within bounds, until what was under way when the database was read can be seen in Kafka.
 //!
-//! After a kill an open transaction hides the outputs behind it until the broker aborts it, and between a commit in
+//! After a kill an open transaction hides the outputs behind it until the broker aborts it (rule 3 of the protocol), and between a commit in
 //! PostgreSQL and the one in Kafka there is always a moment. Neither is a difference unless it lasts.
 
 use std::time::{Duration, Instant};

@@ -163,6 +163,7 @@ async fn describe(
     Ok(settings)
 }
 
+/// Rule 9 of the protocol: compaction would drop records that must be counted.
 fn refuse_compaction(settings: &BTreeMap<&'static str, ConfigResource>) -> anyhow::Result<()> {
     for (topic, resource) in settings {
         let policy = resource.get("cleanup.policy").and_then(|e| e.value.as_deref()).unwrap_or("delete");
