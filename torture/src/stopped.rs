@@ -2,15 +2,15 @@
 
 use crate::world::World;
 
-/// Who did, with the last words of each. The producers do not count: one that lost records to a broker says so by its exit
-/// code, and what did not arrive was never sent.
+/// Which processors did, with the last words of each. Producers and job workers may: one that finds no database when it is started
+/// says so and ends, a producer that lost records to a broker too, and whatever runs them starts them again.
 pub async fn unasked(world: &World) -> Vec<String> {
     let mut told = Vec::new();
-    for service in world.processors.iter().chain(&world.workers) {
-        told.extend(service.endings().await.into_iter().map(|ending| format!("stopped: {ending}")));
+    for processor in &world.processors {
+        told.extend(processor.endings().await.into_iter().map(|ending| format!("stopped: {ending}")));
     }
-    for service in &world.producers {
-        service.endings().await;
+    for other in world.producers.iter().chain(&world.workers) {
+        other.endings().await;
     }
     told
 }
