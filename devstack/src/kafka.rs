@@ -274,7 +274,9 @@ impl KafkaNode {
         let mut lines = vec![
             "# Written by stocktide at each start.".to_owned(),
             format!("node.id={id}"),
-            format!("listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{secure}{front}"),
+            format!(
+                "listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{secure}{front}"
+            ),
             format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}{advertised}{front_advertised}"),
             format!("listener.security.protocol.map={PROTOCOLS}{front_protocols}"),
             format!("controller.quorum.voters={}", self.cluster.voters),

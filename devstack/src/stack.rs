@@ -149,7 +149,11 @@ impl Stack {
     /// Where a front's listeners are, of each Kafka node in turn; none for a name that was not asked for.
     pub fn front_ports(&self, name: &str) -> Vec<u16> {
         let of = |node: &KafkaNode| {
-            self.fronts.iter().zip(node.front_ports()).find(|(front, _)| front.name == name).map(|found| found.1)
+            self.fronts
+                .iter()
+                .zip(node.front_ports())
+                .find(|(front, _)| front.name == name)
+                .map(|found| found.1)
         };
         self.nodes.iter().filter_map(of).collect()
     }

@@ -57,7 +57,9 @@ pub async fn check(world: &World, bound: Duration) -> anyhow::Result<Findings> {
     let report = stocktide_verify::run(&options).await.context("verify")?;
     for check in report.checks.iter().filter(|check| check.differing > 0) {
         let first = check.examples.first().map_or("", String::as_str);
-        findings.problems.push(format!("{}: {} of {} differ: {first}", check.name, check.differing, check.checked));
+        findings
+            .problems
+            .push(format!("{}: {} of {} differ: {first}", check.name, check.differing, check.checked));
     }
     findings.checks = report.checks.len();
     findings.checked = report.checks.iter().map(|check| check.checked).sum();
@@ -90,8 +92,10 @@ async fn left(world: &World) -> anyhow::Result<Vec<String>> {
     let ends = extents(world).await?;
     let sql = "SELECT topic, partition, next_offset, parked FROM partition_progress";
     let rows: Vec<(String, i32, i64, i64)> = sqlx::query_as(sql).fetch_all(&world.database).await?;
-    let progress: BTreeMap<_, _> =
-        rows.into_iter().map(|(topic, partition, next, parked)| ((topic, partition), (next, parked))).collect();
+    let progress: BTreeMap<_, _> = rows
+        .into_iter()
+        .map(|(topic, partition, next, parked)| ((topic, partition), (next, parked)))
+        .collect();
     let mut left = Vec::new();
     for ((topic, partition), (_, high)) in ends {
         let (next, parked) = progress.get(&(topic.clone(), partition)).copied().unwrap_or((0, 0));
@@ -103,7 +107,7 @@ async fn left(world: &World) -> anyhow::Result<Vec<String>> {
 }
 
 /// First offset and end of every input partition, as the brokers have them.
-async fn extents(world: &World) -> anyhow::Result<BTreeMap<(String, i32), (i64, i64)>> {
+pub(crate) async fn extents(world: &World) -> anyhow::Result<BTreeMap<(String, i32), (i64, i64)>> {
     const REQUEST: Duration = Duration::from_secs(10);
     let client = stocktide_runtime::kafka::client_config(&world.config);
     let read = move || {
@@ -132,7 +136,8 @@ async fn count(world: &World, findings: &mut Findings) -> anyhow::Result<()> {
     if sum != findings.records {
         findings.problems.push(format!("sums: {sum} fates of {} records", findings.records));
     }
-    findings.fates = [("applied", applied), ("duplicates", duplicates)].map(|(fate, n)| (fate.to_owned(), n)).into();
+    findings.fates =
+        [("applied", applied), ("duplicates", duplicates)].map(|(fate, n)| (fate.to_owned(), n)).into();
     let sql = "SELECT reason, count(*) FROM events_log WHERE status = 'rejected' GROUP BY reason";
     let reasons: Vec<(String, i64)> = sqlx::query_as(sql).fetch_all(&world.database).await?;
     findings.fates.extend(reasons);

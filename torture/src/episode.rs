@@ -75,7 +75,11 @@ async fn wait_for_events(world: &World) -> anyhow::Result<()> {
             return Ok(());
         }
         if Instant::now() >= deadline {
-            bail!("no event was applied within {} s; the logs are in {}", BEGIN_PATIENCE.as_secs(), world.dir.display());
+            bail!(
+                "no event was applied within {} s; the logs are in {}",
+                BEGIN_PATIENCE.as_secs(),
+                world.dir.display()
+            );
         }
         look_after(world).await?;
         tokio::time::sleep(Duration::from_millis(50)).await;

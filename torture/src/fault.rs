@@ -30,7 +30,7 @@ impl Lane {
         match self {
             Lane::Processes | Lane::Network => 1_500,
             Lane::Postgres => 2_500,
-            Lane::Kafka => 4_000,
+            Lane::Kafka => 6_000,
         }
     }
 }
@@ -83,7 +83,7 @@ kinds! {
     KillProcessors "kill-processors" Processes 1 2 0..=1_500, "SIGKILL to all processors at once";
     FreezeProcessor "freeze-processor" Processes 3 8 4_000..=9_000, "SIGSTOP to a processor for longer than its session, so that it wakes as a zombie";
     Rebalance "rebalance" Processes 3 6 300..=3_000, "a processor leaves the group in order, and joins again";
-    ClockJump "clock-jump" Processes 1 3 1_000..=5_000, "a processor's clock jumps by up to two hours, forth or back, and later back again";
+    ClockJump "clock-jump" Processes 1 3 1_000..=5_000, "a processor's clock jumps by up to half a minute forth or two hours back, and later to the right time again";
     KillProducer "kill-producer" Processes 3 3 0..=1_000, "SIGKILL to a producer; another one is started";
     FreezeProducer "freeze-producer" Processes 3 2 1_000..=4_000, "SIGSTOP to a producer";
     KillJobs "kill-jobs" Processes 2 3 0..=1_500, "SIGKILL to a job worker, started again a little later";
@@ -93,6 +93,7 @@ kinds! {
     FreezeBroker "freeze-broker" Kafka 3 4 1_000..=6_000, "SIGSTOP to a broker, also for longer than its session with the controller";
     RollBrokers "roll-brokers" Kafka 1 1 0..=500, "every broker in turn is stopped in order and started again";
     CutReplica "cut-replica" Kafka 3 3 1_000..=5_000, "a broker cannot be reached by the other brokers";
+    TruncateTopic "truncate-topic" Kafka 4 0 0..=0, "records that were never read are deleted: an episode of its own, in which the processor must stop";
     KillPostgres "kill-postgres" Postgres 1 4 0..=1_000, "SIGKILL to every process of PostgreSQL, started again";
     StopPostgresFast "restart-postgres-fast" Postgres 1 3 0..=1_000, "PostgreSQL is restarted: fast";
     StopPostgresImmediate "restart-postgres-immediate" Postgres 1 3 0..=1_000, "PostgreSQL is restarted: immediate";
@@ -127,7 +128,11 @@ impl std::str::FromStr for Kind {
 
     fn from_str(name: &str) -> Result<Kind, String> {
         let names = || Kind::ALL.iter().map(|kind| kind.name()).collect::<Vec<_>>().join(", ");
-        Kind::ALL.iter().copied().find(|kind| kind.name() == name).ok_or_else(|| format!("allowed: {}", names()))
+        Kind::ALL
+            .iter()
+            .copied()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| format!("allowed: {}", names()))
     }
 }
 
@@ -235,7 +240,9 @@ mod tests {
             let faults = first(7, lane, &Mix::default());
             assert_eq!(faults, first(7, lane, &Mix::default()));
             assert_ne!(faults, first(8, lane, &Mix::default()));
-            assert!(faults.iter().all(|fault| fault.kind.lane() == lane && fault.target < fault.kind.targets()));
+            assert!(
+                faults.iter().all(|fault| fault.kind.lane() == lane && fault.target < fault.kind.targets())
+            );
         }
     }
 

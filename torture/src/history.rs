@@ -72,7 +72,8 @@ pub fn append(file: &Path, episode: &Episode) -> anyhow::Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory).with_context(|| directory.display().to_string())?;
     }
-    let mut out = File::options().create(true).append(true).open(file).with_context(|| file.display().to_string())?;
+    let mut out =
+        File::options().create(true).append(true).open(file).with_context(|| file.display().to_string())?;
     writeln!(out, "{}", serde_json::to_string(episode)?)?;
     Ok(())
 }
@@ -93,7 +94,8 @@ pub fn read(directory: &Path) -> anyhow::Result<Vec<(PathBuf, Episode)>> {
     for file in files {
         let text = fs::read_to_string(&file).with_context(|| file.display().to_string())?;
         for (number, line) in text.lines().enumerate() {
-            let episode = serde_json::from_str(line).with_context(|| format!("{}:{}", file.display(), number + 1))?;
+            let episode =
+                serde_json::from_str(line).with_context(|| format!("{}:{}", file.display(), number + 1))?;
             episodes.push((file.clone(), episode));
         }
     }

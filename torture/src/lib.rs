@@ -6,7 +6,7 @@
 //! [`history`]; [`controls`] are broken variants of the processor that the check has to find.
 
 pub mod check;
-
+pub mod controls;
 mod disk;
 pub mod episode;
 pub mod fault;
@@ -17,7 +17,8 @@ pub mod proxy;
 mod reports;
 mod service;
 mod stopped;
-
+pub mod table;
+pub mod truncation;
 
 mod wire;
 mod workload;

@@ -4,24 +4,30 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Parser;
+use stocktide_store::broken::Broken;
 use stocktide_torture::check::LAG_BOUND;
 use stocktide_torture::episode::{Plan, play};
 use stocktide_torture::fault::{Kind, Mix};
 use stocktide_torture::history::{self, Episode};
-use stocktide_torture::inject;
 use stocktide_torture::world::{PROCESSORS, Setup, World};
+use stocktide_torture::{controls, inject, table, truncation};
 
 /// Torture an installation of real processes, and check that nothing came of it.
 #[derive(Debug, Parser)]
-#[command(name = "stocktide-torture", after_help = "Examples:
-  stocktide-torture run --seed 7 --minutes 10
+#[command(
+    name = "stocktide-torture",
+    after_help = "Examples:
+  stocktide-torture run --seed 7 --minutes 10 --history tests/faults/history/seed-7.jsonl
   stocktide-torture run --seed 7 --minutes 0.5 --only kill-processor,lose-commit-answer
-  stocktide-torture kinds
+  stocktide-torture replay tests/faults/history/found.jsonl
+  stocktide-torture controls --only fence-off
+  stocktide-torture table
 
 A run is episodes of faults on one installation, each with a seed of its own: the run's, and one more each time. A single
-episode is repeated by its own seed and length. Exit code 1 where anything differed.")]
+episode is repeated by its own seed and length. Exit code 1 where anything differed, or a control was not found."
+)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -29,8 +35,14 @@ struct Arguments {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Inject faults for so long, and check after each episode.
+    /// Inject faults for so long, and check after each episode; at the end, cut off a topic.
     Run(RunArgs),
+    /// Repeat an episode of a history: the first that differed, else the last.
+    Replay(ReplayArgs),
+    /// Find each variant of the processor that is broken on purpose.
+    Controls(ControlsArgs),
+    /// Write the tables of docs/faults.md anew.
+    Table(TableArgs),
     /// The kinds of faults there are.
     Kinds,
 }
@@ -49,31 +61,80 @@ struct RunArgs {
     /// These kinds of faults alone, with commas between.
     #[arg(long, value_name = "KINDS", value_delimiter = ',')]
     only: Vec<Kind>,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+struct Place {
     /// The program that is tortured. [default: the one beside this one]
     #[arg(long, value_name = "FILE")]
     stocktide: Option<PathBuf>,
     /// Add each episode to this file, one line each.
     #[arg(long, value_name = "FILE")]
     history: Option<PathBuf>,
-    /// Keep the logs in this directory.
+    /// Keep data and logs in this directory. [default: a temporary one; the logs stay where something differed]
     #[arg(long, value_name = "DIR")]
     dir: Option<PathBuf>,
 }
 
+#[derive(Debug, clap::Args)]
+struct ReplayArgs {
+    /// The history.
+    file: PathBuf,
+    #[command(flatten)]
+    place: Place,
+}
+
+#[derive(Debug, clap::Args)]
+struct ControlsArgs {
+    /// These variants alone, with commas between. [default: all]
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', value_parser = variant)]
+    only: Vec<Broken>,
+    /// Of the faults.
+    #[arg(long, value_name = "N", default_value = "1")]
+    seed: u64,
+    /// The program that has the variants in it. [default: stocktide-broken beside this one]
+    #[arg(long, value_name = "FILE")]
+    broken: Option<PathBuf>,
+    /// Add each episode to this file, one line each.
+    #[arg(long, value_name = "FILE")]
+    history: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+struct TableArgs {
+    /// Where the histories are.
+    #[arg(long, value_name = "DIR", default_value = "tests/faults/history")]
+    histories: PathBuf,
+    /// The document.
+    #[arg(long, value_name = "FILE", default_value = "docs/faults.md")]
+    file: PathBuf,
+}
+
 fn minutes(text: &str) -> Result<Duration, String> {
     let minutes = text.parse::<f64>().ok().filter(|minutes| *minutes > 0.0 && *minutes <= 10_000.0);
-    minutes.map(|minutes| Duration::from_secs_f64(minutes * 60.0)).ok_or_else(|| "allowed: a number above 0".to_owned())
+    let minutes = minutes.ok_or_else(|| "allowed: a number of minutes above 0, up to 10000".to_owned())?;
+    Ok(Duration::from_secs_f64(minutes * 60.0))
+}
+
+fn variant(name: &str) -> Result<Broken, String> {
+    let names = || Broken::ALL.iter().map(|variant| variant.name()).collect::<Vec<_>>().join(", ");
+    let found = Broken::ALL.iter().copied().find(|variant| variant.name() == name);
+    found.ok_or_else(|| format!("allowed: {}", names()))
 }
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let filter =
-        tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| "warn,rdkafka=off,librdkafka=off".into());
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env()
+        .unwrap_or_else(|_| "warn,rdkafka=off,librdkafka=off".into());
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    let arguments = Arguments::parse();
     let work = async {
-        match arguments.command {
+        match Arguments::parse().command {
             Command::Run(args) => run(args).await,
+            Command::Replay(args) => replay(args).await,
+            Command::Controls(args) => find_controls(args).await,
+            Command::Table(args) => write_table(&args),
             Command::Kinds => {
                 Kind::ALL.iter().for_each(|kind| println!("{kind:26} {}", kind.words()));
                 Ok(true)
@@ -95,44 +156,105 @@ async fn main() -> ExitCode {
 }
 
 async fn run(args: RunArgs) -> anyhow::Result<bool> {
-    let stocktide = match args.stocktide {
-        Some(program) => program,
-        None => beside("stocktide")?,
+    let RunArgs { seed, minutes, episode, only, place } = args;
+    let (world, code) = begin(&place, seed).await?;
+    println!(
+        "seed {seed}, {:.1} minutes of faults, code {code}; logs in {}",
+        minutes.as_secs_f64() / 60.0,
+        world.dir.display()
+    );
+    let mix = Mix {
+        weights: only.iter().map(|kind| (*kind, 1)).collect(),
+        only: !only.is_empty(),
+        ..Mix::default()
     };
-    let code = commit().await;
-    let setup = Setup { stocktide, dir: args.dir, seed: args.seed, processors: PROCESSORS, broken: None };
+    let (mut left, mut number, mut well) = (minutes, 0, true);
+    while well && !left.is_zero() {
+        let length = left.min(Duration::from_secs(episode));
+        left -= length;
+        let plan = Plan {
+            seed: seed + u64::from(number),
+            number,
+            length,
+            mix: mix.clone(),
+            bound: LAG_BOUND,
+            code: code.clone(),
+        };
+        well = note(&play(&world, &plan).await?, place.history.as_deref())?;
+        number += 1;
+        if well && left.is_zero() && only.is_empty() {
+            well = note(&truncation::play(&world, &plan).await?, place.history.as_deref())?;
+        }
+    }
+    end(world, well).await
+}
+
+async fn replay(args: ReplayArgs) -> anyhow::Result<bool> {
+    let text = std::fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
+    let episodes: Vec<Episode> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
+    let chosen = episodes.iter().find(|episode| !episode.is_well()).or(episodes.last());
+    let chosen = chosen.with_context(|| format!("{} holds no episode", args.file.display()))?;
+    let (world, code) = begin(&args.place, chosen.seed).await?;
+    println!(
+        "seed {}, {} s of faults, code {code}; it was played on {}",
+        chosen.seed, chosen.seconds, chosen.code
+    );
+    let length = Duration::from_secs_f64(chosen.seconds);
+    let plan = Plan { seed: chosen.seed, number: 0, length, mix: Mix::default(), bound: LAG_BOUND, code };
+    let well = note(&play(&world, &plan).await?, args.place.history.as_deref())?;
+    end(world, well).await
+}
+
+async fn begin(place: &Place, seed: u64) -> anyhow::Result<(World, String)> {
+    let stocktide = place.stocktide.clone().map_or_else(|| beside("stocktide"), Ok)?;
+    let setup = Setup { stocktide, dir: place.dir.clone(), seed, processors: PROCESSORS, broken: None };
     let world = World::start(&setup).await?;
     for (kind, why) in inject::impossible(&world) {
         println!("left out: {kind}: {why}");
     }
-    println!("seed {}, {:.1} minutes of faults, code {code}; logs in {}", args.seed, args.minutes.as_secs_f64() / 60.0,
-        world.dir.display());
-    let mix = Mix { weights: args.only.iter().map(|kind| (*kind, 1)).collect(), only: !args.only.is_empty(), ..Mix::default() };
-    let (mut left, mut number, mut well) = (args.minutes, 0, true);
-    while well && !left.is_zero() {
-        let length = left.min(Duration::from_secs(args.episode));
-        left -= length;
-        let seed = args.seed + u64::from(number);
-        let plan = Plan { seed, number, length, mix: mix.clone(), bound: LAG_BOUND, code: code.clone() };
-        let episode = play(&world, &plan).await?;
-        tell(&episode);
-        if let Some(file) = &args.history {
-            history::append(file, &episode)?;
-        }
-        well = episode.is_well();
-        number += 1;
-    }
+    Ok((world, commit().await))
+}
+
+async fn end(world: World, well: bool) -> anyhow::Result<bool> {
     if !well {
-        let kept = world.dir.with_extension("kept");
-        // Where they were asked for they stay anyway.
-        let _ = copy_logs(&world.dir, &kept);
+        let kept = std::env::temp_dir().join(format!("stocktide-torture-{}", std::process::id()));
+        copy_logs(&world.dir, &kept).with_context(|| kept.display().to_string())?;
         println!("the logs are kept in {}", kept.display());
     }
     world.end().await?;
     Ok(well)
 }
 
-fn tell(episode: &Episode) {
+async fn find_controls(args: ControlsArgs) -> anyhow::Result<bool> {
+    let program = args.broken.map_or_else(|| beside("stocktide-broken"), Ok)?;
+    let variants = if args.only.is_empty() { Broken::ALL.to_vec() } else { args.only };
+    let mut all = true;
+    for variant in variants {
+        println!("{}: {}", variant.name(), variant.words());
+        let episodes = controls::play_until_found(variant, &program, args.seed).await?;
+        for episode in &episodes {
+            note(episode, args.history.as_deref())?;
+        }
+        let found = episodes.last().is_some_and(|episode| !episode.is_well());
+        println!(
+            "{}: {} after {} episodes",
+            variant.name(),
+            if found { "found" } else { "NOT FOUND" },
+            episodes.len()
+        );
+        all &= found;
+    }
+    Ok(all)
+}
+
+fn write_table(args: &TableArgs) -> anyhow::Result<bool> {
+    let (_, new) = table::document(&args.file, &args.histories)?;
+    std::fs::write(&args.file, new).with_context(|| args.file.display().to_string())?;
+    Ok(true)
+}
+
+/// Tells of an episode and keeps it; whether all was well.
+fn note(episode: &Episode, history: Option<&Path>) -> anyhow::Result<bool> {
     let findings = &episode.findings;
     println!(
         "episode {}: {} faults in {} s; {} records, lag zero after {} s, {} reports: {}",
@@ -145,12 +267,16 @@ fn tell(episode: &Episode) {
         if episode.is_well() { "all holds" } else { "DIFFERS" }
     );
     findings.problems.iter().for_each(|problem| println!("  {problem}"));
+    if let Some(file) = history {
+        history::append(file, episode)?;
+    }
+    Ok(episode.is_well())
 }
 
 fn beside(name: &str) -> anyhow::Result<PathBuf> {
     let own = std::env::current_exe().context("this program's own path")?;
     let program = own.with_file_name(name);
-    anyhow::ensure!(program.exists(), "{} is not there: build it, or name it with --stocktide", program.display());
+    ensure!(program.exists(), "{} is not there: build it, or name another", program.display());
     Ok(program)
 }
 

@@ -91,20 +91,30 @@ async fn torment_lane(
 fn whom(world: &World, fault: &Fault) -> String {
     let of = |name: &str, count: usize| format!("{name}-{}", usize::from(fault.target) % count.max(1) + 1);
     match fault.kind {
-        Kind::KillProcessor | Kind::FreezeProcessor | Kind::Rebalance => of("processor", world.processors.len()),
+        Kind::KillProcessor | Kind::FreezeProcessor | Kind::Rebalance => {
+            of("processor", world.processors.len())
+        }
         Kind::ClockJump => format!("processor-{}", crate::world::CLOCKED + 1),
         Kind::KillProcessors => "all processors".to_owned(),
         Kind::KillProducer | Kind::FreezeProducer => of("producer", world.producers.len()),
         Kind::KillJobs | Kind::FreezeJobs => of("jobs", world.workers.len()),
         Kind::KillBroker | Kind::FreezeBroker | Kind::CutReplica => of("broker", crate::world::BROKERS),
+        Kind::TruncateTopic => "kafka".to_owned(),
         Kind::KillBrokers | Kind::RollBrokers => "all brokers".to_owned(),
         Kind::CutBroker | Kind::SlowBroker | Kind::StopBroker => {
             let links: Vec<_> = world.broker_links.iter().flatten().collect();
-            links.get(usize::from(fault.target) % links.len().max(1)).map(|link| link.name.clone()).unwrap_or_default()
+            links
+                .get(usize::from(fault.target) % links.len().max(1))
+                .map(|link| link.name.clone())
+                .unwrap_or_default()
         }
         Kind::StopBrokers => format!("{}/all brokers", of("processor", world.processors.len())),
         Kind::CutProducer => format!("producers/{}", of("broker", crate::world::BROKERS)),
-        Kind::LoseQuestion | Kind::LoseAnswer | Kind::CutDatabase | Kind::SlowDatabase | Kind::StopDatabase => {
+        Kind::LoseQuestion
+        | Kind::LoseAnswer
+        | Kind::CutDatabase
+        | Kind::SlowDatabase
+        | Kind::StopDatabase => {
             format!("{}/postgres", of("processor", world.processors.len()))
         }
         _ => "postgres".to_owned(),

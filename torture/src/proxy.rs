@@ -184,9 +184,8 @@ impl Way {
                 chunk = &chunk[..before];
             }
             let blocked = self.blocked;
-            let passes = |state: &State| {
-                state.epoch != epoch || ![Line::Stopped, blocked].contains(&state.line)
-            };
+            let passes =
+                |state: &State| state.epoch != epoch || ![Line::Stopped, blocked].contains(&state.line);
             let Ok(now) = state.wait_for(passes).await.map(|state| *state) else { return };
             if now.epoch != epoch || now.line == Line::Cut {
                 return;
@@ -281,7 +280,10 @@ mod tests {
             let mut back = Vec::new();
             let read = tokio::time::timeout(Duration::from_millis(300), stream.read_to_end(&mut back)).await;
             // The echo answers with a question, which is no answer.
-            assert_eq!((read.is_ok(), link.triggered()), (at == CutAt::Question, u64::from(at == CutAt::Question)));
+            assert_eq!(
+                (read.is_ok(), link.triggered()),
+                (at == CutAt::Question, u64::from(at == CutAt::Question))
+            );
             link.heal(true);
         }
     }

@@ -53,7 +53,8 @@ pub async fn check(world: &World, bound: Duration) -> anyhow::Result<Reports> {
     let sql = "SELECT report_date, count(*)::int, max(revision), min(revision), sum(total_sales) FILTER (WHERE latest)::text
         FROM (SELECT *, revision = max(revision) OVER (PARTITION BY report_date) AS latest FROM reports) r
         GROUP BY report_date ORDER BY report_date";
-    let rows: Vec<(NaiveDate, i32, i32, i32, String)> = sqlx::query_as(sql).fetch_all(&world.database).await?;
+    let rows: Vec<(NaiveDate, i32, i32, i32, String)> =
+        sqlx::query_as(sql).fetch_all(&world.database).await?;
     let mut sums = sums(world).await?;
     for (date, rows, newest, oldest, total) in rows {
         found.revisions += i64::from(rows);
@@ -79,7 +80,9 @@ async fn settle(world: &World, bound: Duration) -> Result<(), String> {
         let left: Result<Vec<(String, i64)>, _> = sqlx::query_as(sql).fetch_all(&world.database).await;
         match left {
             Ok(left) if left.is_empty() => return Ok(()),
-            Ok(left) if Instant::now() >= deadline => return Err(format!("runs that are not done: {left:?}")),
+            Ok(left) if Instant::now() >= deadline => {
+                return Err(format!("runs that are not done: {left:?}"));
+            }
             Err(error) if Instant::now() >= deadline => return Err(error.to_string()),
             _ => {}
         }
@@ -105,7 +108,8 @@ async fn make_again(world: &World) -> anyhow::Result<()> {
 
 /// Gross sales of each day, from the lines.
 async fn sums(world: &World) -> anyhow::Result<BTreeMap<NaiveDate, String>> {
-    let sql = "SELECT (\"timestamp\" AT TIME ZONE 'UTC')::date, sum(quantity * unit_price)::numeric(24, 4)::text
+    let sql =
+        "SELECT (\"timestamp\" AT TIME ZONE 'UTC')::date, sum(quantity * unit_price)::numeric(24, 4)::text
         FROM orders WHERE kind = 'sale' GROUP BY 1";
     let rows: Vec<(NaiveDate, String)> = sqlx::query_as(sql).fetch_all(&world.database).await?;
     Ok(rows.into_iter().collect())

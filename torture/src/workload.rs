@@ -23,7 +23,8 @@ const PER_DAY: &str = "2000";
 
 /// What all producers are told. Each life of each has a seed of its own.
 pub fn common(seed: u64, index: usize, starts: u32, first: &str) -> Vec<String> {
-    let seed = seed.wrapping_mul(1_000).wrapping_add(index as u64 * 300).wrapping_add(starts.into()) % 1_000_000_000;
+    let seed =
+        seed.wrapping_mul(1_000).wrapping_add(index as u64 * 300).wrapping_add(starts.into()) % 1_000_000_000;
     let seed = seed.to_string();
     let args = ["--catalogue", "loaded", "--count", RECORDS, "--seed", &seed, "--start", first];
     let faults = ["--per-day", PER_DAY, "--duplicates", "4", "--malformed", "2"];

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use sqlx::postgres::PgPoolOptions;
 use sqlx::PgPool;
+use sqlx::postgres::PgPoolOptions;
 use stocktide_devstack::{Front, Stack, StackOptions};
 use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
 use stocktide_runtime::config::{Config, Sources};
@@ -115,7 +115,11 @@ impl World {
     /// Something cannot be started.
     pub async fn start(setup: &Setup) -> anyhow::Result<World> {
         let temporary = if setup.dir.is_none() { Some(tempfile::tempdir()?) } else { None };
-        let dir = setup.dir.clone().or_else(|| Some(temporary.as_ref()?.path().to_owned())).context("a directory")?;
+        let dir = setup
+            .dir
+            .clone()
+            .or_else(|| Some(temporary.as_ref()?.path().to_owned()))
+            .context("a directory")?;
         std::fs::create_dir_all(dir.join("logs")).with_context(|| dir.display().to_string())?;
         let disk = Disk::mount(&dir.join("disk"));
 
@@ -129,9 +133,9 @@ impl World {
         let kafka = kafka(&fronts.0);
         let postgres = postgres(disk.as_ref());
         let (kafka, postgres) = tokio::try_join!(kafka, postgres)?;
-        for (front, links) in fronts.0.iter().zip(
-            broker_links.iter().chain([&producer_links, &replica_links]),
-        ) {
+        for (front, links) in
+            fronts.0.iter().zip(broker_links.iter().chain([&producer_links, &replica_links]))
+        {
             links.iter().zip(kafka.front_ports(&front.name)).for_each(|(link, port)| link.lead_to(port));
         }
         let postgres_port = port_of(&postgres.database_url())?;
@@ -143,7 +147,8 @@ impl World {
         }
 
         let config = config(&kafka.kafka_brokers(), &postgres.database_url())?;
-        migrate::run(&postgres.database_url(), &config.business.currency, config.business.timezone.name()).await?;
+        migrate::run(&postgres.database_url(), &config.business.currency, config.business.timezone.name())
+            .await?;
         ensure_topics(&config).await?;
         let database = PgPoolOptions::new()
             .max_connections(4)
@@ -273,7 +278,8 @@ impl Fronts {
         for n in 1..=BROKERS {
             links.push(Link::listen(&format!("{clients}/broker-{n}"), false).await?);
         }
-        self.0.push(Front { name: name.to_owned(), advertised: links.iter().map(|link| link.port).collect() });
+        self.0
+            .push(Front { name: name.to_owned(), advertised: links.iter().map(|link| link.port).collect() });
         Ok(links)
     }
 }

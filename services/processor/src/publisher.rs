@@ -308,7 +308,8 @@ impl Patient {
     fn commit_and_begin_again(&self, deadline: Instant) -> anyhow::Result<()> {
         self.client.context().wait(deadline)?;
         let longest = left(deadline)?;
-        self.call(longest, move |producer| producer.commit_transaction(longest)).context("commit_transaction")?;
+        self.call(longest, move |producer| producer.commit_transaction(longest))
+            .context("commit_transaction")?;
         self.call(longest, |producer| producer.begin_transaction()).context("begin_transaction")
     }
 }

@@ -112,7 +112,10 @@ async fn in_session(world: &World, fault: &Fault) -> Took {
 
 async fn session(world: &World) -> anyhow::Result<PgConnection> {
     let url = world.config.database_url()?;
-    timeout(Duration::from_secs(10), PgConnection::connect(&url)).await.context("no answer")?.context("no session")
+    timeout(Duration::from_secs(10), PgConnection::connect(&url))
+        .await
+        .context("no answer")?
+        .context("no session")
 }
 
 async fn again_and_again(
@@ -187,7 +190,9 @@ async fn come_back(world: &World) -> anyhow::Result<()> {
         world.postgres.lock().await.start_postgres().await?;
         match session(world).await {
             Ok(session) => return Ok(session.close().await?),
-            Err(error) if Instant::now() >= deadline => return Err(error.context("PostgreSQL does not come back")),
+            Err(error) if Instant::now() >= deadline => {
+                return Err(error.context("PostgreSQL does not come back"));
+            }
             Err(_) => sleep(Duration::from_millis(100)).await,
         }
     }

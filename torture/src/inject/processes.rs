@@ -8,8 +8,10 @@ use crate::fault::{Fault, Kind};
 use crate::service::Service;
 use crate::world::World;
 
-/// The farthest that a clock jumps, in seconds.
-const JUMP_MAX: u32 = 7_200;
+/// The farthest that a clock jumps back, and forth, in seconds. A payment that is parked while a clock is ahead waits so much longer,
+/// and lag has to reach zero.
+const BACK_MAX: u32 = 7_200;
+const FORTH_MAX: u32 = 30;
 
 pub async fn inject(world: &World, fault: &Fault) -> anyhow::Result<Took> {
     let one = |of: &[Service]| usize::from(fault.target) % of.len().max(1);
@@ -36,7 +38,10 @@ pub async fn inject(world: &World, fault: &Fault) -> anyhow::Result<Took> {
             processor.start().await?;
         }
         Kind::ClockJump => {
-            let by = i64::from(fault.dice % (2 * JUMP_MAX)) - i64::from(JUMP_MAX);
+            let by = match fault.dice % 2 {
+                0 => i64::from(fault.dice % FORTH_MAX),
+                _ => -i64::from(fault.dice % BACK_MAX),
+            };
             set_clock(world, by)?;
             sleep(fault.hold).await;
             set_clock(world, 0)?;
