@@ -143,7 +143,7 @@ async fn main() -> ExitCode {
     };
     let done = tokio::select! {
         done = work => done,
-        _ = tokio::signal::ctrl_c() => Err(anyhow::anyhow!("interrupted")),
+        () = interrupted() => Err(anyhow::anyhow!("interrupted")),
     };
     match done {
         Ok(true) => ExitCode::SUCCESS,
@@ -152,6 +152,20 @@ async fn main() -> ExitCode {
             eprintln!("stocktide-torture: {error:#}");
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Ctrl-C, or SIGTERM: what runs is ended with us, not left behind.
+async fn interrupted() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => drop(signal.recv().await),
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
     }
 }
 
