@@ -309,9 +309,9 @@ impl KafkaNode {
         for (front, port) in self.cluster.fronts.iter().zip(self.front_ports()) {
             let name = &front.name;
             let told = front.advertised.get(usize::from(self.id) - 1).copied().unwrap_or(port);
-            listeners.push_str(&format!(",{name}://127.0.0.1:{port}"));
-            advertised.push_str(&format!(",{name}://127.0.0.1:{told}"));
-            protocols.push_str(&format!(",{name}:PLAINTEXT"));
+            listeners += &format!(",{name}://127.0.0.1:{port}");
+            advertised += &format!(",{name}://127.0.0.1:{told}");
+            protocols += &format!(",{name}:PLAINTEXT");
         }
         (listeners, advertised, protocols)
     }

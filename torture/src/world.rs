@@ -203,6 +203,7 @@ impl World {
             let base = command(&setup.stocktide, &through(&direct, link), &addresses(links));
             let broken = setup.broken.clone();
             let clock = clock.clone().filter(|_| index == CLOCKED);
+            let deceived = clock.is_some();
             let start = move |_| {
                 let mut command = base();
                 command.arg("processor").envs(broken.iter().map(|name| ("STOCKTIDE_TEST_BROKEN", name)));
@@ -212,7 +213,9 @@ impl World {
                 }
                 command
             };
-            self.processors.push(Service::new(format!("processor-{}", index + 1), &logs, Box::new(start)));
+            let mut processor = Service::new(format!("processor-{}", index + 1), &logs, Box::new(start));
+            processor.judged_at_its_end = !deceived;
+            self.processors.push(processor);
         }
         let brokers = addresses(&self.producer_links);
         let start_of_events = workload::first_day(&self.database).await?;
