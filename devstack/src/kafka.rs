@@ -305,15 +305,15 @@ impl KafkaNode {
 
     /// What the fronts add to `listeners`, to `advertised.listeners` and to the map of protocols.
     fn fronts(&self) -> (String, String, String) {
-        let (mut listeners, mut advertised, mut protocols) = (String::new(), String::new(), String::new());
+        let (mut listeners, mut advertised, mut protocols) = (Vec::new(), Vec::new(), Vec::new());
         for (front, port) in self.cluster.fronts.iter().zip(self.front_ports()) {
             let name = &front.name;
             let told = front.advertised.get(usize::from(self.id) - 1).copied().unwrap_or(port);
-            listeners += &format!(",{name}://127.0.0.1:{port}");
-            advertised += &format!(",{name}://127.0.0.1:{told}");
-            protocols += &format!(",{name}:PLAINTEXT");
+            listeners.push(format!(",{name}://127.0.0.1:{port}"));
+            advertised.push(format!(",{name}://127.0.0.1:{told}"));
+            protocols.push(format!(",{name}:PLAINTEXT"));
         }
-        (listeners, advertised, protocols)
+        (listeners.concat(), advertised.concat(), protocols.concat())
     }
 
     async fn format(&self) -> Result<()> {

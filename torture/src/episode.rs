@@ -44,7 +44,7 @@ pub async fn play(world: &World, plan: &Plan) -> anyhow::Result<Episode> {
     wait_for_events(world).await?;
     let left_out: Vec<_> = inject::impossible(world).into_iter().map(|(kind, _)| kind).collect();
     let mix = Mix { left_out: left_out.clone(), ..plan.mix.clone() };
-    let faults = torment(world, plan.seed, &mix, plan.length).await?;
+    let faults = Box::pin(torment(world, plan.seed, &mix, plan.length)).await?;
     inject::heal(world).await?;
     for producer in &world.producers {
         producer.end().await;

@@ -11,25 +11,37 @@ use serde::{Deserialize, Serialize};
 /// that faults of different parts meet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lane {
-    /// Processors, producers, job workers.
-    Processes,
+    /// The processors.
+    Processors,
+    /// Producers and job workers.
+    Sources,
     /// The brokers.
     Kafka,
     /// The database.
     Postgres,
-    /// What lies between them.
-    Network,
+    /// What lies between the processors and the database.
+    WaysToPostgres,
+    /// What lies between the processors, or the producers, and the brokers.
+    WaysToKafka,
 }
 
 impl Lane {
     /// All of them.
-    pub const ALL: [Lane; 4] = [Lane::Processes, Lane::Kafka, Lane::Postgres, Lane::Network];
+    pub const ALL: [Lane; 6] = [
+        Lane::Processors,
+        Lane::Sources,
+        Lane::Kafka,
+        Lane::Postgres,
+        Lane::WaysToPostgres,
+        Lane::WaysToKafka,
+    ];
 
     /// The longest pause between two faults, in milliseconds.
     fn longest_pause(self) -> u32 {
         match self {
-            Lane::Processes | Lane::Network => 1_500,
-            Lane::Postgres => 2_500,
+            Lane::Processors | Lane::WaysToPostgres => 1_500,
+            Lane::WaysToKafka | Lane::Postgres => 2_500,
+            Lane::Sources => 4_000,
             Lane::Kafka => 6_000,
         }
     }
@@ -79,15 +91,15 @@ macro_rules! kinds {
 }
 
 kinds! {
-    KillProcessor "kill-processor" Processes 3 8 0..=1_500, "SIGKILL to a processor, started again a little later";
-    KillProcessors "kill-processors" Processes 1 2 0..=1_500, "SIGKILL to all processors at once";
-    FreezeProcessor "freeze-processor" Processes 3 8 4_000..=9_000, "SIGSTOP to a processor for longer than its session, so that it wakes as a zombie";
-    Rebalance "rebalance" Processes 3 6 300..=3_000, "a processor leaves the group in order, and joins again";
-    ClockJump "clock-jump" Processes 1 3 1_000..=5_000, "a processor's clock jumps by up to half a minute forth or two hours back, and later to the right time again";
-    KillProducer "kill-producer" Processes 3 3 0..=1_000, "SIGKILL to a producer; another one is started";
-    FreezeProducer "freeze-producer" Processes 3 2 1_000..=4_000, "SIGSTOP to a producer";
-    KillJobs "kill-jobs" Processes 2 3 0..=1_500, "SIGKILL to a job worker, started again a little later";
-    FreezeJobs "freeze-jobs" Processes 2 2 2_500..=5_000, "SIGSTOP to a job worker for longer than its runs wait for a sign of life";
+    KillProcessor "kill-processor" Processors 3 8 0..=1_500, "SIGKILL to a processor, started again a little later";
+    KillProcessors "kill-processors" Processors 1 2 0..=1_500, "SIGKILL to all processors at once";
+    FreezeProcessor "freeze-processor" Processors 3 8 4_000..=9_000, "SIGSTOP to a processor for longer than its session, so that it wakes as a zombie";
+    Rebalance "rebalance" Processors 3 6 300..=3_000, "a processor leaves the group in order, and joins again";
+    ClockJump "clock-jump" Processors 1 3 1_000..=5_000, "a processor's clock jumps by up to half a minute forth or two hours back, and later to the right time again";
+    KillProducer "kill-producer" Sources 3 3 0..=1_000, "SIGKILL to a producer; another one is started";
+    FreezeProducer "freeze-producer" Sources 3 2 1_000..=4_000, "SIGSTOP to a producer";
+    KillJobs "kill-jobs" Sources 2 3 0..=1_500, "SIGKILL to a job worker, started again a little later";
+    FreezeJobs "freeze-jobs" Sources 2 2 2_500..=5_000, "SIGSTOP to a job worker for longer than its runs wait for a sign of life";
     KillBroker "kill-broker" Kafka 3 6 0..=2_000, "SIGKILL to a broker, started again";
     KillBrokers "kill-brokers" Kafka 1 1 0..=1_000, "SIGKILL to all brokers at once";
     FreezeBroker "freeze-broker" Kafka 3 4 1_000..=6_000, "SIGSTOP to a broker, also for longer than its session with the controller";
@@ -105,16 +117,16 @@ kinds! {
     Exhaust "exhaust-connections" Postgres 1 3 500..=3_000, "every connection that PostgreSQL has is taken, and those of the services are ended";
     DiskFull "disk-full" Postgres 1 3 500..=4_000, "the file system under PostgreSQL, its log included, has no byte left";
     PoisonRow "poison-row" Postgres 1 3 1_000..=4_000, "the database refuses some rows, so that each record has to be found that is to blame";
-    LoseQuestion "lose-commit" Network 3 6 2_000..=2_000, "a connection breaks before its COMMIT reaches the server";
-    LoseAnswer "lose-commit-answer" Network 3 8 2_000..=2_000, "a connection breaks when the server has answered to COMMIT";
-    CutDatabase "cut-database" Network 3 3 200..=3_000, "no way between a processor and PostgreSQL";
-    SlowDatabase "slow-database" Network 3 2 1_000..=4_000, "a slow way between a processor and PostgreSQL";
-    StopDatabase "stop-database" Network 3 3 500..=6_000, "a way to PostgreSQL that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
-    CutBroker "cut-broker" Network 9 4 200..=6_000, "no way between a processor and a broker";
-    SlowBroker "slow-broker" Network 9 3 1_000..=5_000, "a slow way between a processor and a broker";
-    StopBroker "stop-broker" Network 9 4 1_000..=7_000, "a way to a broker that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
-    StopBrokers "stop-brokers" Network 3 3 1_000..=7_000, "the same between a processor and all brokers";
-    CutProducer "cut-producers" Network 3 1 500..=3_000, "no way between the producers and a broker";
+    LoseQuestion "lose-commit" WaysToPostgres 3 6 2_000..=2_000, "a connection breaks before its COMMIT reaches the server";
+    LoseAnswer "lose-commit-answer" WaysToPostgres 3 8 2_000..=2_000, "a connection breaks when the server has answered to COMMIT";
+    CutDatabase "cut-database" WaysToPostgres 3 3 200..=3_000, "no way between a processor and PostgreSQL";
+    SlowDatabase "slow-database" WaysToPostgres 3 2 1_000..=4_000, "a slow way between a processor and PostgreSQL";
+    StopDatabase "stop-database" WaysToPostgres 3 3 500..=6_000, "a way to PostgreSQL that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
+    CutBroker "cut-broker" WaysToKafka 9 4 200..=6_000, "no way between a processor and a broker";
+    SlowBroker "slow-broker" WaysToKafka 9 3 1_000..=5_000, "a slow way between a processor and a broker";
+    StopBroker "stop-broker" WaysToKafka 9 4 1_000..=7_000, "a way to a broker that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
+    StopBrokers "stop-brokers" WaysToKafka 3 3 1_000..=7_000, "the same between a processor and all brokers";
+    CutProducer "cut-producers" WaysToKafka 3 1 500..=3_000, "no way between the producers and a broker";
 }
 
 impl fmt::Display for Kind {
@@ -259,7 +271,7 @@ mod tests {
     fn a_mix_may_be_of_one_kind_alone() {
         let mix = Mix { weights: vec![(Kind::KillBroker, 1)], only: true, ..Mix::default() };
         assert!(first(7, Lane::Kafka, &mix).iter().all(|fault| fault.kind == Kind::KillBroker));
-        assert!(first(7, Lane::Network, &mix).is_empty());
+        assert!(first(7, Lane::WaysToKafka, &mix).is_empty());
         let none = Mix { left_out: vec![Kind::KillBroker], ..mix };
         assert!(first(7, Lane::Kafka, &none).is_empty());
     }

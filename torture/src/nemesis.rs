@@ -32,10 +32,10 @@ pub async fn torment(world: &World, seed: u64, mix: &Mix, length: Duration) -> a
     let begun = Instant::now();
     let done = Mutex::new(Vec::new());
     let lane = |lane| torment_lane(world, Sequence::new(seed, lane, mix), begun, length, &done);
-    let [processes, kafka, postgres, network] = Lane::ALL.map(lane);
+    let [processors, sources, kafka, postgres, to_postgres, to_kafka] = Lane::ALL.map(lane);
     let over = std::sync::atomic::AtomicBool::new(false);
     let faults = async {
-        let result = tokio::try_join!(processes, kafka, postgres, network);
+        let result = tokio::try_join!(processors, sources, kafka, postgres, to_postgres, to_kafka);
         over.store(true, std::sync::atomic::Ordering::SeqCst);
         result
     };
@@ -76,7 +76,8 @@ async fn torment_lane(
             return Ok(());
         }
         tokio::time::sleep(fault.pause).await;
-        let (took, whom) = (inject(world, &fault).await?, whom(world, &fault));
+        // On the heap: it is large, and there are several at a time.
+        let (took, whom) = (Box::pin(inject(world, &fault)).await?, whom(world, &fault));
         let lasted = begun.elapsed().saturating_sub(at);
         let missed = match took {
             Took::Place => None,

@@ -122,7 +122,8 @@ fn check_files(directory: &Path, newest: i32) -> anyhow::Result<()> {
     ensure!(manifest.revision == newest, "the files are of revision {}, not {newest}", manifest.revision);
     for entry in &manifest.files {
         let bytes = std::fs::read(directory.join(&entry.name)).with_context(|| entry.name.clone())?;
-        let digest: String = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest: Vec<String> = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        let digest = digest.concat();
         ensure!(
             (bytes.len() as u64, &digest) == (entry.bytes, &entry.sha256),
             "{} is not what the manifest says",

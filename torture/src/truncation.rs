@@ -43,7 +43,7 @@ pub async fn play(world: &World, plan: &Plan) -> anyhow::Result<Episode> {
         match said {
             Some(said) if said.contains(TOPIC) => {}
             Some(said) => {
-                findings.problems.push(format!("truncation: it stopped without naming the topic: {said}"))
+                findings.problems.push(format!("truncation: it stopped without naming the topic: {said}"));
             }
             None => findings.problems.push("truncation: a processor went on".to_owned()),
         }

@@ -40,7 +40,7 @@ pub async fn inject(world: &World, fault: &Fault) -> anyhow::Result<Took> {
         }
         Kind::CutReplica => {
             let link = &world.replica_links[usize::from(fault.target) % BROKERS];
-            link.set(if fault.dice % 2 == 0 { Line::Cut } else { Line::Stopped });
+            link.set(if fault.dice.is_multiple_of(2) { Line::Cut } else { Line::Stopped });
             sleep(fault.hold).await;
             link.heal(fault.dice & 2 == 0);
         }

@@ -148,19 +148,20 @@ async fn exhaust(world: &World, session: &mut PgConnection, hold: Duration) -> a
     let deadline = Instant::now() + hold + Duration::from_secs(2);
     let mut full_since = None;
     while Instant::now() < deadline {
-        match timeout(Duration::from_secs(2), PgConnection::connect(&url)).await.context("no answer")? {
-            Ok(connection) => taken.push(connection),
-            Err(_) => {
-                let since = *full_since.get_or_insert_with(Instant::now);
-                if since.elapsed() >= hold {
-                    break;
-                }
-                let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                    WHERE datname = current_database() AND application_name = 'stocktide-processor'";
-                sqlx::raw_sql(sql).execute(&mut *session).await?;
-                sleep(Duration::from_millis(50)).await;
-            }
+        let connected =
+            timeout(Duration::from_secs(2), PgConnection::connect(&url)).await.context("no answer")?;
+        if let Ok(connection) = connected {
+            taken.push(connection);
+            continue;
         }
+        let since = *full_since.get_or_insert_with(Instant::now);
+        if since.elapsed() >= hold {
+            break;
+        }
+        let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+            WHERE datname = current_database() AND application_name = 'stocktide-processor'";
+        sqlx::raw_sql(sql).execute(&mut *session).await?;
+        sleep(Duration::from_millis(50)).await;
     }
     anyhow::ensure!(full_since.is_some(), "there were always more");
     Ok(())
