@@ -54,7 +54,7 @@ pub async fn check(world: &World, bound: Duration) -> anyhow::Result<Findings> {
     // Where lag stays there is no use in waiting again.
     let wait = if findings.problems.is_empty() { Duration::from_mins(1) } else { Duration::from_secs(12) };
     let options = VerifyOptions { wait, ..VerifyOptions::of(&world.config)? };
-    let report = stocktide_verify::run(&options).await.context("verify")?;
+    let report = verify(&options, begun + bound + bound).await?;
     for check in report.checks.iter().filter(|check| check.differing > 0) {
         let first = check.examples.first().map_or("", String::as_str);
         findings
@@ -69,6 +69,16 @@ pub async fn check(world: &World, bound: Duration) -> anyhow::Result<Findings> {
     findings.reports = reports.revisions;
     findings.problems.extend(reports.problems);
     Ok(findings)
+}
+
+/// A broker that does not answer yet is no finding: it is asked again.
+async fn verify(options: &VerifyOptions, deadline: Instant) -> anyhow::Result<stocktide_verify::Report> {
+    loop {
+        match stocktide_verify::run(options).await {
+            Err(_) if Instant::now() < deadline => tokio::time::sleep(Duration::from_secs(1)).await,
+            done => return done.context("verify"),
+        }
+    }
 }
 
 /// Waits until every record in the input topics has met its fate; else says what is left.

@@ -116,9 +116,9 @@ kinds! {
     LockProgress "lock-progress" Postgres 4 3 500..=7_000, "another session holds the progress rows of a topic";
     Exhaust "exhaust-connections" Postgres 1 3 500..=3_000, "every connection that PostgreSQL has is taken, and those of the services are ended";
     DiskFull "disk-full" Postgres 1 3 500..=4_000, "the file system under PostgreSQL, its log included, has no byte left";
-    PoisonRow "poison-row" Postgres 1 3 1_000..=4_000, "the database refuses some rows, so that each record has to be found that is to blame";
-    LoseQuestion "lose-commit" WaysToPostgres 3 6 2_000..=2_000, "a connection breaks before its COMMIT reaches the server";
-    LoseAnswer "lose-commit-answer" WaysToPostgres 3 8 2_000..=2_000, "a connection breaks when the server has answered to COMMIT";
+    PoisonRow "poison-row" Postgres 1 3 2_000..=6_000, "the database refuses some rows, so that each record has to be found that is to blame";
+    LoseQuestion "lose-commit" WaysToPostgres 3 6 5_000..=5_000, "a connection breaks before its COMMIT reaches the server";
+    LoseAnswer "lose-commit-answer" WaysToPostgres 3 8 5_000..=5_000, "a connection breaks when the server has answered to COMMIT";
     CutDatabase "cut-database" WaysToPostgres 3 3 200..=3_000, "no way between a processor and PostgreSQL";
     SlowDatabase "slow-database" WaysToPostgres 3 2 1_000..=4_000, "a slow way between a processor and PostgreSQL";
     StopDatabase "stop-database" WaysToPostgres 3 3 500..=6_000, "a way to PostgreSQL that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
