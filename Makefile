@@ -3,7 +3,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long test-gcs test-alerts bench overload fuzz model setup fmt lint purity deny
+.PHONY: help demo test test-long torture torture-controls test-gcs test-alerts bench overload fuzz model setup fmt lint purity deny
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -37,9 +37,22 @@ model: ## The protocol's model, small runs and large ones: some ten minutes and 
 	docs/model/run small
 	MEMORY=$(or $(MEMORY),12000) docs/model/run large
 
-test-long: ## The long fault runs: kills of the processor, of Kafka and of PostgreSQL at random moments
+test-long: ## The long forms of tests that have one: payments, and kills of job workers
 	@scripts/setup
 	STOCKTIDE_TEST_LONG=1 cargo test --locked -p stocktide --test processor --test jobs -- --nocapture faults payments
+
+SEED ?= 1
+MINUTES ?= 5
+
+torture: ## Faults of all kinds at random for MINUTES (5) from SEED (1), and the check that nothing came of them
+	@scripts/setup torture
+	cargo build --locked --bin stocktide
+	cargo run --locked -p stocktide-torture -- run --seed $(SEED) --minutes $(MINUTES)
+
+torture-controls: ## Variants of the processor that are broken on purpose, each of which the fault harness has to find
+	@scripts/setup torture
+	cargo build --locked --features broken --bin stocktide-broken
+	cargo run --locked -p stocktide-torture -- controls
 
 test-gcs: ## Reports in Google Cloud Storage, against a server that Go 1.23 builds (600 MB of modules at the first time)
 	@scripts/setup gcs

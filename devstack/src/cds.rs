@@ -53,7 +53,12 @@ async fn make(parts: &Parts, java: &Java, archive: &Path) -> Result<()> {
 
 /// Runs a node from start to orderly end; the JVM then writes down the classes it loaded.
 async fn train(parts: &Parts, java: &Java, work: &Path, archive: &Path, guard: Arc<Guard>) -> Result<()> {
-    let ports = [NodePorts { broker: ports::claim(None)?, secure: None, controller: ports::claim(None)? }];
+    let ports = [NodePorts {
+        broker: ports::claim(None)?,
+        secure: None,
+        controller: ports::claim(None)?,
+        fronts: Vec::new(),
+    }];
     let cluster = Cluster {
         java: java.clone(),
         class_path: class_path(&parts.kafka)?,
@@ -65,6 +70,7 @@ async fn train(parts: &Parts, java: &Java, work: &Path, archive: &Path, guard: A
         nodes: 1,
         settings: Vec::new(),
         security: None,
+        fronts: Vec::new(),
         guard,
     };
     let [ports] = ports;

@@ -28,12 +28,14 @@ const LOG4J: &str = r#"<Configuration status="WARN">
 </Configuration>
 "#;
 
+/// `listener.security.protocol.map` without the fronts.
+const PROTOCOLS: &str = "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL";
+
 /// Everything that is not a default and holds for clusters of every size.
 const SETTINGS: &[(&str, &str)] = &[
     ("process.roles", "broker,controller"),
     ("controller.listener.names", "CONTROLLER"),
     ("inter.broker.listener.name", "PLAINTEXT"),
-    ("listener.security.protocol.map", "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SECURE:SASL_SSL"),
     ("auto.create.topics.enable", "false"),
     ("message.max.bytes", "8388608"),
     ("replica.fetch.max.bytes", "8388608"),
@@ -83,7 +85,17 @@ pub(crate) struct Cluster {
     pub(crate) nodes: u16,
     pub(crate) settings: Vec<(String, String)>,
     pub(crate) security: Option<Security>,
+    pub(crate) fronts: Vec<Front>,
     pub(crate) guard: Arc<Guard>,
+}
+
+/// A further listener of every node, whose clients are told to come by another way: through a proxy.
+#[derive(Debug, Clone)]
+pub struct Front {
+    /// The listener's name, in capitals.
+    pub name: String,
+    /// The port of 127.0.0.1 that clients are told, of each node in turn.
+    pub advertised: Vec<u16>,
 }
 
 /// A node's ports.
@@ -93,6 +105,8 @@ pub(crate) struct NodePorts {
     /// Where it asks who is there.
     pub(crate) secure: Option<Port>,
     pub(crate) controller: Port,
+    /// In the order of [`Cluster::fronts`].
+    pub(crate) fronts: Vec<Port>,
 }
 
 /// One node, running or not.
@@ -138,6 +152,11 @@ impl KafkaNode {
     /// Where it asks who is there.
     pub(crate) fn secure_port(&self) -> Option<u16> {
         self.ports.secure.as_ref().map(|port| port.number)
+    }
+
+    /// Where its further listeners are, in their order.
+    pub(crate) fn front_ports(&self) -> impl Iterator<Item = u16> {
+        self.ports.fronts.iter().map(|port| port.number)
     }
 
     pub(crate) fn controller_port(&self) -> u16 {
@@ -251,11 +270,15 @@ impl KafkaNode {
         let (secure, advertised) = (at("127.0.0.1"), at("localhost"));
         let replicas = self.cluster.nodes.to_string();
         let in_sync = if self.cluster.nodes > 1 { "2" } else { "1" };
+        let (front, front_advertised, front_protocols) = self.fronts();
         let mut lines = vec![
             "# Written by stocktide at each start.".to_owned(),
             format!("node.id={id}"),
-            format!("listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{secure}"),
-            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}{advertised}"),
+            format!(
+                "listeners=PLAINTEXT://127.0.0.1:{broker},CONTROLLER://127.0.0.1:{controller}{secure}{front}"
+            ),
+            format!("advertised.listeners=PLAINTEXT://127.0.0.1:{broker}{advertised}{front_advertised}"),
+            format!("listener.security.protocol.map={PROTOCOLS}{front_protocols}"),
             format!("controller.quorum.voters={}", self.cluster.voters),
             format!("log.dirs={}", self.dir.join("data").display()),
         ];
@@ -278,6 +301,19 @@ impl KafkaNode {
         lines.extend(self.cluster.settings.iter().map(|(name, value)| format!("{name}={value}")));
         let path = self.properties();
         fs::write(&path, lines.join("\n") + "\n").map_err(DevstackError::file("write", &path))
+    }
+
+    /// What the fronts add to `listeners`, to `advertised.listeners` and to the map of protocols.
+    fn fronts(&self) -> (String, String, String) {
+        let (mut listeners, mut advertised, mut protocols) = (Vec::new(), Vec::new(), Vec::new());
+        for (front, port) in self.cluster.fronts.iter().zip(self.front_ports()) {
+            let name = &front.name;
+            let told = front.advertised.get(usize::from(self.id) - 1).copied().unwrap_or(port);
+            listeners.push(format!(",{name}://127.0.0.1:{port}"));
+            advertised.push(format!(",{name}://127.0.0.1:{told}"));
+            protocols.push(format!(",{name}:PLAINTEXT"));
+        }
+        (listeners.concat(), advertised.concat(), protocols.concat())
     }
 
     async fn format(&self) -> Result<()> {

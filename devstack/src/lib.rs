@@ -29,11 +29,12 @@ mod stack;
 mod state;
 
 pub use error::DevstackError;
+pub use kafka::Front;
 pub use parts::{Parts, kafka_version, parts_dir, postgres_version};
 pub use process::ProcessId;
 pub use record::{PartState, PartStatus, RecordedStack, StackStatus};
 pub use security::Security;
-pub use stack::{Stack, StackOptions};
+pub use stack::{PostgresStop, Stack, StackOptions};
 
 /// What this crate's functions return.
 pub type Result<T, E = DevstackError> = std::result::Result<T, E>;

@@ -164,8 +164,13 @@ impl Postgres {
 
     /// Ends it in order: connections are cut, a checkpoint is written.
     pub(crate) async fn stop(&mut self) -> Result<()> {
+        self.stop_by(Signal::INT).await
+    }
+
+    /// Ends it by one of the signals that the server knows.
+    pub(crate) async fn stop_by(&mut self, signal: Signal) -> Result<()> {
         if let Some(mut part) = self.part.take() {
-            part.end(Signal::INT, STOP_PATIENCE).await;
+            part.end(signal, STOP_PATIENCE).await;
             end_all(&self.cluster, &self.data()).await;
             self.forget(&part)?;
         }

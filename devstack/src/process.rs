@@ -41,7 +41,7 @@ impl ProcessId {
     }
 
     /// Sends `signal` if it still runs; says whether it was sent.
-    pub(crate) fn signal(&self, signal: Signal) -> bool {
+    pub fn signal(&self, signal: Signal) -> bool {
         self.is_alive() && Pid::from_raw(self.pid).is_some_and(|pid| kill_process(pid, signal).is_ok())
     }
 }

@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::guard::Guard;
-use crate::kafka::{Cluster, KafkaNode, NodePorts, class_path, voters};
+use rustix::process::Signal;
+
+use crate::kafka::{Cluster, Front, KafkaNode, NodePorts, class_path, voters};
 use crate::parts::Parts;
 use crate::postgres::{NAME, Postgres, Setup};
 use crate::process::ProcessId;
@@ -32,6 +34,8 @@ pub struct StackOptions {
     pub kafka_settings: Vec<(String, String)>,
     /// Whether the servers ask who is there; `None`: they let everybody in.
     pub security: Option<Security>,
+    /// Further listeners of the Kafka nodes, for clients that come through proxies.
+    pub kafka_fronts: Vec<Front>,
 }
 
 impl Default for StackOptions {
@@ -46,8 +50,18 @@ impl Default for StackOptions {
             postgres_settings: Vec::new(),
             kafka_settings: Vec::new(),
             security: None,
+            kafka_fronts: Vec::new(),
         }
     }
+}
+
+/// How PostgreSQL is asked to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PostgresStop {
+    /// Connections are cut, transactions rolled back, a checkpoint is written.
+    Fast,
+    /// All is dropped at once; the next start recovers from the log.
+    Immediate,
 }
 
 /// A running stack. It ends when this value is dropped, and when the process that has it ends in whatever way.
@@ -57,6 +71,7 @@ pub struct Stack {
     postgres: Option<Postgres>,
     nodes: Vec<KafkaNode>,
     guard: Arc<Guard>,
+    fronts: Vec<Front>,
     state: StateDir,
 }
 
@@ -72,7 +87,8 @@ impl Stack {
         let parts = Parts::at(options.parts_dir.clone());
         let state = StateDir::claim(options.state_dir.as_deref()).await?;
         let guard = Arc::new(Guard::start(state.temporary())?);
-        let mut stack = Self { postgres: None, nodes: Vec::new(), guard, state };
+        let fronts = options.kafka_fronts.clone();
+        let mut stack = Self { postgres: None, nodes: Vec::new(), guard, fronts, state };
         // Before Java is asked for: Maven says better what is missing when nothing is there.
         parts.prepare().await?;
         if options.postgres {
@@ -120,6 +136,28 @@ impl Stack {
         postgres.into_iter().chain(self.nodes.iter().filter_map(KafkaNode::process)).collect()
     }
 
+    /// PostgreSQL's main process, while it runs.
+    pub fn postgres_process(&self) -> Option<ProcessId> {
+        self.postgres.as_ref().and_then(Postgres::process)
+    }
+
+    /// The process of Kafka node `node` (from 1), while it runs.
+    pub fn broker_process(&self, node: u16) -> Option<ProcessId> {
+        self.nodes.iter().find(|candidate| candidate.id == node).and_then(KafkaNode::process)
+    }
+
+    /// Where a front's listeners are, of each Kafka node in turn; none for a name that was not asked for.
+    pub fn front_ports(&self, name: &str) -> Vec<u16> {
+        let of = |node: &KafkaNode| {
+            self.fronts
+                .iter()
+                .zip(node.front_ports())
+                .find(|(front, _)| front.name == name)
+                .map(|found| found.1)
+        };
+        self.nodes.iter().filter_map(of).collect()
+    }
+
     /// Which server ended by itself, and how; `None` while all that were started run.
     pub fn failure(&mut self) -> Option<String> {
         if let Some(how) = self.postgres.as_mut().and_then(Postgres::ended) {
@@ -149,6 +187,16 @@ impl Stack {
         self.write_down()
     }
 
+    /// Asks PostgreSQL to stop, and returns when it has.
+    pub async fn stop_postgres(&mut self, how: PostgresStop) -> Result<()> {
+        let signal = match how {
+            PostgresStop::Fast => Signal::INT,
+            PostgresStop::Immediate => Signal::QUIT,
+        };
+        self.postgres.as_mut().ok_or_else(no_postgres)?.stop_by(signal).await?;
+        self.write_down()
+    }
+
     /// Starts PostgreSQL again, on the same port and data. Nothing happens when it runs.
     pub async fn start_postgres(&mut self) -> Result<()> {
         let postgres = self.postgres.as_mut().ok_or_else(no_postgres)?;
@@ -167,6 +215,12 @@ impl Stack {
         self.write_down()
     }
 
+    /// Asks Kafka node `node` (from 1) to stop in order, and returns when it has.
+    pub async fn stop_broker(&mut self, node: u16) -> Result<()> {
+        self.node(node)?.stop().await?;
+        self.write_down()
+    }
+
     /// Starts Kafka node `node` (from 1) again, on the same ports and data. Nothing happens when it runs.
     ///
     /// After a kill the cluster lets it in when its old session has ended, 3 s after the kill.
@@ -178,6 +232,24 @@ impl Stack {
         node.kill().await?;
         node.launch().await?;
         node.ready().await?;
+        self.write_down()
+    }
+
+    /// Starts all Kafka nodes again that do not run, at once: one alone would wait for a quorum.
+    ///
+    /// After a kill the cluster lets a node in when its old session has ended, 3 s after the kill.
+    pub async fn start_brokers(&mut self) -> Result<()> {
+        let mut started = Vec::new();
+        for node in &mut self.nodes {
+            if node.process().is_none() || node.ended().is_some() {
+                node.kill().await?;
+                node.launch().await?;
+                started.push(node.id);
+            }
+        }
+        for node in self.nodes.iter_mut().filter(|node| started.contains(&node.id)) {
+            node.ready().await?;
+        }
         self.write_down()
     }
 
@@ -239,6 +311,7 @@ impl Stack {
                 broker: ports::claim(before.map(|server| server.port))?,
                 secure: options.security.as_ref().map(|_| ports::claim(None)).transpose()?,
                 controller: ports::claim(before.and_then(|server| server.controller_port))?,
+                fronts: options.kafka_fronts.iter().map(|_| ports::claim(None)).collect::<Result<_>>()?,
             })
         };
         let ports = (0..usize::from(wanted)).map(claim).collect::<Result<Vec<_>>>()?;
@@ -252,6 +325,7 @@ impl Stack {
             nodes: wanted,
             settings: options.kafka_settings.clone(),
             security: options.security.clone(),
+            fronts: options.kafka_fronts.clone(),
             guard: Arc::clone(&self.guard),
         };
         let dir = |id: u16| self.state.path.join(format!("kafka-{id}"));

@@ -2,14 +2,16 @@
 
 use rdkafka::ClientConfig;
 use stocktide_runtime::config::Config;
+use stocktide_store::broken::{self, Broken};
 
 /// The consumer of the input topics.
 pub fn consumer(config: &Config) -> ClientConfig {
     let mut client = stocktide_runtime::kafka::client_config(config);
+    let isolation = if broken::is(Broken::PendingIgnored) { "read_uncommitted" } else { "read_committed" };
     client
         .set("group.id", &config.kafka.group)
         // Rule 1: it is this that makes the broker hold back committed offsets while a transaction on them is pending.
-        .set("isolation.level", "read_committed")
+        .set("isolation.level", isolation)
         .set("enable.auto.commit", "false")
         .set("enable.auto.offset.store", "false")
         // A truncated topic is an alarm, not a silent skip.

@@ -20,6 +20,7 @@ use stocktide_domain::Source;
 use stocktide_domain::decode::Rules;
 use stocktide_runtime::kafka;
 use stocktide_store::Partition;
+use stocktide_store::broken::{self, Broken};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -261,6 +262,8 @@ impl IntakeThread {
             *self.consumer.context().session() = None;
             return;
         };
+        let stamp = if broken::is(Broken::NoGeneration) { native::stranger() } else { Some(stamp) };
+        let Some(stamp) = stamp else { return };
         let session = Session::begin(partitions, stamp);
         *self.consumer.context().session() = Some(Arc::clone(&session));
         // Nobody may be left to hear it; then the processor is ending anyway.

@@ -24,6 +24,7 @@ mod intake;
 pub mod metrics;
 mod native;
 mod observer;
+mod patient;
 mod publisher;
 mod recovery;
 mod run;

@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 
 use rdkafka::bindings as rd;
-use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
+use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext, ConsumerGroupMetadata};
 
 /// Whether the consumer is a member of its group: a generation from 0 on and a member id. With anything else the broker
 /// would skip the fencing of offset commits (rule 2).
@@ -21,4 +21,11 @@ pub fn is_member<C: ConsumerContext>(consumer: &BaseConsumer<C>) -> bool {
         rd::rd_kafka_consumer_group_metadata_destroy(metadata);
         generation >= 0 && named
     }
+}
+
+/// The group metadata of a consumer that never joined: neither member nor generation, for a negative control.
+pub fn stranger() -> Option<ConsumerGroupMetadata> {
+    let mut client = rdkafka::ClientConfig::new();
+    let consumer: BaseConsumer = client.set("group.id", "stocktide-processor").create().ok()?;
+    consumer.group_metadata()
 }

@@ -25,10 +25,12 @@ use rdkafka::{ClientConfig, ClientContext, Message as _, Offset, TopicPartitionL
 use stocktide_domain::Source;
 use stocktide_runtime::kafka::{self, DLQ, INVENTORY_UPDATES, missing_right};
 use stocktide_runtime::traces::TARGET;
+use stocktide_store::broken::{self, Broken};
 use stocktide_store::{DeadLetter, Headers, Output, OutputBody, Partition, Published};
 use tokio::sync::oneshot;
 
 use crate::metrics::Metrics;
+use crate::patient::Patient;
 use crate::session::{InHand, Session};
 
 /// How many producers take turns.
@@ -141,7 +143,7 @@ struct Worker {
     /// The configuration of a producer under a transactional id.
     client: Box<dyn Fn(&str) -> ClientConfig + Send>,
     /// With their transactional ids. The next one's turn is at the front.
-    producers: VecDeque<(ThreadedProducer<Deliveries>, String)>,
+    producers: VecDeque<(Patient, String)>,
     /// The id of a producer that was thrown away, whose transaction may still be open.
     retiring: Option<String>,
     limits: Limits,
@@ -186,20 +188,30 @@ impl Worker {
         Ok(())
     }
 
-    fn producer_of(&self, id: &str) -> anyhow::Result<ThreadedProducer<Deliveries>> {
-        let producer: ThreadedProducer<Deliveries> =
+    fn producer_of(&self, id: &str) -> anyhow::Result<Patient> {
+        const LONGEST: Duration = Duration::from_secs(10);
+        let producer =
             (self.client)(id).create_with_context(Deliveries::default()).context("no Kafka producer")?;
-        producer.init_transactions(Duration::from_secs(10)).context("init_transactions")?;
-        Ok(producer)
+        let patient = Patient::start(producer)?;
+        patient.call(LONGEST, |producer| producer.init_transactions(LONGEST)).context("init_transactions")?;
+        Ok(patient)
     }
 
     /// Publishes what belongs to one session.
     fn handle(&mut self, jobs: &[Job]) {
-        let Some(session) = jobs.first().map(|job| job.in_hand.session()).filter(|s| s.is_live()) else {
+        let Some(session) = jobs.first().map(|job| job.in_hand.session()).filter(|s| s.may_publish()) else {
             return;
         };
         let begun = Instant::now();
-        match self.publish(jobs, session) {
+        #[cfg_attr(not(feature = "broken"), allow(unused_mut))]
+        let mut published = self.publish(jobs, session);
+        #[cfg(feature = "broken")]
+        if let (Err(_), Some(stamp)) = (&published, crate::session::anew::newest()) {
+            crate::session::anew::wait_for_another(&stamp);
+            self.retiring = self.producers.pop_front().map(|(_, id)| id);
+            published = self.publish(jobs, session);
+        }
+        match published {
             Ok(()) => {
                 self.metrics
                     .stage_seconds
@@ -236,25 +248,43 @@ impl Worker {
         self.prepare()?;
         let Some((producer, _)) = self.producers.front() else { bail!("no producer") };
         let deadline = Instant::now() + self.limits.transaction_timeout;
-        producer.begin_transaction().context("begin_transaction")?;
-        for output in jobs.iter().flat_map(|job| &job.outputs) {
-            send(producer, output, self.limits.dlq_max_bytes, deadline)?;
+        let longest = self.limits.transaction_timeout;
+        producer.call(longest, |producer| producer.begin_transaction()).context("begin_transaction")?;
+        let outputs = || jobs.iter().flat_map(|job| &job.outputs);
+        let apart = |output: &&Output| {
+            broken::is(Broken::DlqApart) && matches!(output.body, OutputBody::DeadLetter(_))
+        };
+        for output in outputs().filter(apart) {
+            send(&producer.client, output, self.limits.dlq_max_bytes, deadline)?;
+        }
+        if outputs().any(|output| apart(&output)) {
+            producer.commit_and_begin_again(deadline)?;
+        }
+        for output in outputs().filter(|output| !apart(output)) {
+            send(&producer.client, output, self.limits.dlq_max_bytes, deadline)?;
         }
         // The client's commit would wait for the deliveries in steps of 100 ms; this does not. Neither may the offsets go out
         // meanwhile: the coordinator takes one request at a time, and the client tries the other again after 20 ms.
-        producer.context().wait(deadline)?;
-        if !session.is_live() {
+        producer.client.context().wait(deadline)?;
+        if broken::is(Broken::NoTransaction) {
+            producer.commit_and_begin_again(deadline)?;
+        }
+        if !session.may_publish() {
             bail!("the partitions were taken away");
         }
         // Of a partition that several of them end in, the last one's offset counts.
         let offsets: BTreeMap<Partition, Mark> = jobs.iter().flat_map(|job| job.offsets.clone()).collect();
+        let (list, stamp, longest) = (offset_list(&offsets)?, session.stamp(), left(deadline)?);
         producer
-            .send_offsets_to_transaction(&offset_list(&offsets)?, &session.stamp, left(deadline)?)
+            .call(longest, move |producer| producer.send_offsets_to_transaction(&list, &stamp, longest))
             .context("send_offsets")?;
-        if !session.is_live() {
+        if !session.may_publish() {
             bail!("the partitions were taken away");
         }
-        producer.commit_transaction(left(deadline)?).context("commit_transaction")?;
+        let longest = left(deadline)?;
+        producer
+            .call(longest, move |producer| producer.commit_transaction(longest))
+            .context("commit_transaction")?;
         self.producers.rotate_left(1);
         Ok(())
     }
@@ -270,6 +300,17 @@ impl Worker {
         let up_to =
             |mark: &Mark| Published { offset: mark.offset, processed_at: at, timer_seq: mark.timer_seq };
         published.extend(job.offsets.iter().map(|(partition, mark)| (*partition, up_to(mark))));
+    }
+}
+
+impl Patient {
+    /// For negative controls, whose outputs are not in one transaction with the offsets.
+    fn commit_and_begin_again(&self, deadline: Instant) -> anyhow::Result<()> {
+        self.client.context().wait(deadline)?;
+        let longest = left(deadline)?;
+        self.call(longest, move |producer| producer.commit_transaction(longest))
+            .context("commit_transaction")?;
+        self.call(longest, |producer| producer.begin_transaction()).context("begin_transaction")
     }
 }
 
@@ -402,7 +443,7 @@ fn error_headers(output: &Output, letter: &DeadLetter, cut: bool) -> Vec<(&'stat
 
 /// Counts what is on its way, and remembers the first delivery that failed.
 #[derive(Default)]
-struct Deliveries {
+pub struct Deliveries {
     state: Mutex<DeliveryState>,
     changed: Condvar,
 }

@@ -13,6 +13,7 @@ use anyhow::Context as _;
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use stocktide_domain::Source;
+use stocktide_store::broken::{self, Broken};
 use stocktide_store::{Partition, Position, Stand, StoreError, Writer};
 
 use crate::intake::{GroupConsumer, Start};
@@ -97,7 +98,10 @@ pub async fn recover(
     for (partition, log) in logs {
         let position = positions.get(&partition).context("a progress row is missing")?;
         let published = settle(partition, log, position).map_err(RecoveryError::Stop)?;
-        let number = settle_timer(partition, log, position).map_err(RecoveryError::Stop)?;
+        let mut number = settle_timer(partition, log, position).map_err(RecoveryError::Stop)?;
+        if broken::is(Broken::TimerCursorLost) {
+            number = position.timer_seq;
+        }
         let published = Mark { offset: published, timer_seq: number };
         republish(session, partition, published, position, writer, publisher).await?;
         if partition.0 == Source::Payments {
@@ -239,7 +243,10 @@ async fn republish(
     let mut at = published.offset;
     while at < position.next_offset && session.is_live() {
         let to = (at + CHUNK).min(position.next_offset);
-        let outputs = writer.outputs_of(partition, at, to, position.published_at).await?;
+        let mut outputs = writer.outputs_of(partition, at, to, position.published_at).await?;
+        if broken::is(Broken::ReplaysDropped) {
+            outputs.clear();
+        }
         tracing::info!(topic = %partition.0, partition = partition.1, from = at, to, outputs = outputs.len(), "publishing again");
         publisher.publish(Job {
             in_hand: session.take(),

@@ -9,11 +9,13 @@ use anyhow::{Context as _, bail};
 use chrono::{DateTime, Utc};
 use prometheus::Registry;
 use serde::Serialize;
+use stocktide_domain::Source;
 use stocktide_domain::decode::{Limits, Rules};
 use stocktide_runtime::admin::Health;
 use stocktide_runtime::clock;
 use stocktide_runtime::config::{Config, StockPolicy};
 use stocktide_runtime::traces::{self, TARGET};
+use stocktide_store::broken::{self, Broken};
 use stocktide_store::{Applied, Counts, Partition, StoreError, Ticked, WriterOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -27,7 +29,7 @@ use crate::database::Database;
 use crate::intake::{self, Intake, IntakeHandle, Patience, Starts};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
-use crate::publisher::{self, Job, PublishedUpTo, Publisher};
+use crate::publisher::{self, Job, Mark, PublishedUpTo, Publisher};
 use crate::recovery::{self, Recovered, RecoveryError};
 use crate::session::Session;
 use crate::timer::Timer;
@@ -199,6 +201,9 @@ impl Processor {
                 Intake::Assigned(session) => self.begin(&session).await?,
                 Intake::Records(received) => {
                     self.first_received.get_or_insert_with(Instant::now);
+                    if broken::is(Broken::OffsetsFirst) {
+                        self.publish_offsets_first(&received).await?;
+                    }
                     // On the heap: the two commits in it make it large.
                     if let Some(job) = Box::pin(self.apply(received)).await? {
                         self.publisher.publish(job);
@@ -302,6 +307,18 @@ impl Processor {
         Ok(())
     }
 
+    async fn publish_offsets_first(&self, received: &Received) -> anyhow::Result<()> {
+        let mark = |(partition, offset)| (partition, Mark { offset, timer_seq: 0 });
+        self.publisher.publish(Job {
+            in_hand: received.in_hand.session().take(),
+            outputs: Vec::new(),
+            offsets: received.records.ends().into_iter().map(mark).collect(),
+            processed_at: None,
+            span: Span::none(),
+        });
+        self.publisher.prepare().await
+    }
+
     /// Applies a batch in as many transactions as it takes, normally one; none is left over when its session has ended. A lost race
     /// runs it again from its look-up, and is never bisected (rule 8).
     async fn apply(&mut self, mut received: Received) -> anyhow::Result<Option<Job>> {
@@ -317,6 +334,7 @@ impl Processor {
             self.metrics.received.with_label_values(&[source.topic()]).inc_by(n);
         }
         let mut parts = vec![whole];
+        let mut unanswered = false;
         while let Some(part) = parts.pop() {
             if !session.is_live() {
                 return Ok(None);
@@ -328,6 +346,12 @@ impl Processor {
                     outputs.extend(applied.outputs);
                     processed_at = Some(applied.processed_at);
                     backoff = Backoff::default();
+                }
+                Err(StoreError::Fenced { topic, partition, found, .. })
+                    if unanswered && broken::is(Broken::LostAnswer) =>
+                {
+                    positions.extend(Source::from_topic(&topic).map(|source| ((source, partition), found)));
+                    parts.push(part);
                 }
                 Err(StoreError::Fenced { .. }) => {
                     tracing::info!("the progress moved elsewhere: reading the positions again");
@@ -353,6 +377,7 @@ impl Processor {
                     | StoreError::Encode(detail),
                 ) => {
                     self.metrics.reruns.with_label_values(&["unavailable"]).inc();
+                    unanswered = true;
                     self.database.drop_connection(detail);
                     parts.push(part);
                     backoff.wait().await;

@@ -10,13 +10,14 @@ use std::time::{Duration, Instant};
 
 use rdkafka::consumer::ConsumerGroupMetadata;
 use stocktide_store::Partition;
+use stocktide_store::broken::{self, Broken};
 
 /// The partitions that this process owns, and the stamp of its ownership.
 pub struct Session {
     /// What it owns.
     pub partitions: Vec<Partition>,
     /// Member and generation, as they were when it began.
-    pub stamp: ConsumerGroupMetadata,
+    stamp: Arc<ConsumerGroupMetadata>,
     ended: AtomicBool,
     in_hand: Mutex<usize>,
     changed: Condvar,
@@ -26,7 +27,24 @@ impl Session {
     /// A session that begins.
     pub fn begin(partitions: Vec<Partition>, stamp: ConsumerGroupMetadata) -> Arc<Session> {
         let (ended, in_hand, changed) = (AtomicBool::new(false), Mutex::new(0), Condvar::new());
+        let stamp = Arc::new(stamp);
+        #[cfg(feature = "broken")]
+        anew::note(&stamp);
         Arc::new(Session { partitions, stamp, ended, in_hand, changed })
+    }
+
+    /// Member and generation, as they were when it began.
+    pub fn stamp(&self) -> Arc<ConsumerGroupMetadata> {
+        #[cfg(feature = "broken")]
+        if let Some(newest) = anew::newest() {
+            return newest;
+        }
+        Arc::clone(&self.stamp)
+    }
+
+    /// Whether what belongs to it may be published.
+    pub fn may_publish(&self) -> bool {
+        self.is_live() || broken::is(Broken::StampedAnew)
     }
 
     /// Ends it: nothing that belongs to it goes any further.
@@ -83,5 +101,35 @@ impl Drop for InHand {
     fn drop(&mut self) {
         *self.session.lock() -= 1;
         self.session.changed.notify_all();
+    }
+}
+
+/// Of a negative control: the stamp of the newest session, whatever session a batch belongs to.
+#[cfg(feature = "broken")]
+pub mod anew {
+    use std::sync::{Arc, Mutex, PoisonError};
+    use std::time::{Duration, Instant};
+
+    use rdkafka::consumer::ConsumerGroupMetadata;
+    use stocktide_store::broken::{self, Broken};
+
+    static NEWEST: Mutex<Option<Arc<ConsumerGroupMetadata>>> = Mutex::new(None);
+
+    pub(super) fn note(stamp: &Arc<ConsumerGroupMetadata>) {
+        *NEWEST.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(stamp));
+    }
+
+    /// The stamp of the newest session, in that control alone.
+    pub fn newest() -> Option<Arc<ConsumerGroupMetadata>> {
+        let newest = NEWEST.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        newest.filter(|_| broken::is(Broken::StampedAnew))
+    }
+
+    /// Waits until there is a newer session than the one of this stamp.
+    pub fn wait_for_another(stamp: &Arc<ConsumerGroupMetadata>) {
+        let deadline = Instant::now() + Duration::from_secs(15);
+        while newest().is_some_and(|newest| Arc::ptr_eq(&newest, stamp)) && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(20));
+        }
     }
 }

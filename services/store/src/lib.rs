@@ -5,6 +5,7 @@
 
 pub mod api;
 pub mod apply;
+pub mod broken;
 pub mod catalogue;
 mod copy;
 pub mod dlq;

@@ -8,6 +8,7 @@ use stocktide_domain::fold::{After, Change, Fate, Settled};
 use stocktide_domain::{Catalogue, Event, StockStatus, card};
 
 use crate::apply::{Batch, Headers};
+use crate::broken::{self, Broken};
 use crate::copy::CopyRows;
 use crate::error::StoreError;
 use crate::numeric::Numeric;
@@ -42,10 +43,18 @@ impl<'a> Written<'a> {
         );
         let facts =
             try_join(copies, try_join(headers.send(client, &sql.copy_headers), self.set_statuses(writer)));
-        let rollups = try_join(self.add_months(writer), self.add_users(writer));
+        let rollups = async {
+            if broken::is(Broken::RollupsApart) { Ok(()) } else { self.write_rollups(writer).await }
+        };
         let stock = try_join(payments::upsert(writer, &paid), self.add_stock(writer));
-        let (_, (_, ((), finals))) = try_join(facts, try_join(rollups, stock)).await?;
+        let (_, ((), ((), finals))) = try_join(facts, try_join(rollups, stock)).await?;
         Ok(finals)
+    }
+
+    /// What the statistics are read from.
+    pub(crate) async fn write_rollups(&self, writer: &Writer) -> Result<(), StoreError> {
+        try_join(self.add_months(writer), self.add_users(writer)).await?;
+        Ok(())
     }
 
     /// The fourth flight: the lines, which hold their result, the progress, and word for the payments that wait.
@@ -107,7 +116,8 @@ impl<'a> Written<'a> {
 
     fn applied(&self) -> Result<CopyRows, StoreError> {
         let applied = (self.batch.decoded.iter().zip(&self.settled.fates))
-            .filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked));
+            .filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked))
+            .filter(|_| !broken::is(Broken::BatchDedupe));
         let mut ids: Vec<_> =
             applied.filter_map(|(r, _)| r.decoded.as_ref().ok()).map(|event| event.event_id).collect();
         ids.sort_unstable();

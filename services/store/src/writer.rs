@@ -304,11 +304,19 @@ where
                 } else {
                     tracing::warn!("PostgreSQL: {}", notice.message());
                 }
-                warned.store(true, Ordering::SeqCst);
+                if raises_doubt(notice.code()) {
+                    warned.store(true, Ordering::SeqCst);
+                }
             }
         }
     });
     Ok(client)
+}
+
+/// Whether a warning may be about what a COMMIT has done. One that only says that the connection ends is not: it may follow
+/// upon a COMMIT that was answered, and where the server gives up waiting for a standby as it ends, it answers no COMMIT.
+fn raises_doubt(code: &SqlState) -> bool {
+    ![SqlState::ADMIN_SHUTDOWN, SqlState::CRASH_SHUTDOWN].contains(code)
 }
 
 /// Rule 7 of the protocol: a frozen process must not hold stock locks against everyone, so the server ends its
@@ -321,4 +329,18 @@ fn session_settings(options: &WriterOptions) -> String {
          SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; SET jit = off",
         options.lock_timeout.as_millis()
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_ends_a_connection_raises_no_doubt_about_the_commit_before() {
+        assert!(!raises_doubt(&SqlState::ADMIN_SHUTDOWN));
+        assert!(!raises_doubt(&SqlState::CRASH_SHUTDOWN));
+        // What it says where it gives up waiting for a standby.
+        assert!(raises_doubt(&SqlState::QUERY_CANCELED));
+        assert!(raises_doubt(&SqlState::WARNING));
+    }
 }

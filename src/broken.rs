@@ -1,0 +1,19 @@
+//! The program with the variants of the feature `broken` in it; otherwise `main.rs`.
+
+mod cli;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    cli::door::hide_password();
+    let command_line = match cli::parse() {
+        Ok(command_line) => command_line,
+        Err(code) => return code,
+    };
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(anyhow::Error::from)
+        .and_then(|runtime| runtime.block_on(cli::run(command_line)));
+    outcome.unwrap_or_else(|error| cli::failure(&error))
+}

@@ -1,0 +1,72 @@
+//! Negative controls: the harness must find each variant of the processor that is broken on purpose.
+
+use std::path::Path;
+use std::time::Duration;
+
+use stocktide_store::broken::Broken;
+
+use crate::episode::{Plan, play};
+use crate::fault::{Kind, Mix};
+use crate::history::Episode;
+use crate::world::{PROCESSORS, Setup, World};
+
+/// After so many episodes without a difference a variant counts as not found: a hole in the harness.
+pub const MOST_EPISODES: u32 = 10;
+/// How long one episode's faults last.
+const LENGTH: Duration = Duration::from_secs(15);
+/// A broken processor may never get to the end.
+const LAG_BOUND: Duration = Duration::from_secs(40);
+
+/// What stands before a variant's name as the code of an episode.
+pub const CODE: &str = "broken: ";
+
+/// The kinds of faults that expose a variant. Others would, too, but later: the mix is steered, to save time.
+pub fn steered(variant: Broken) -> &'static [(Kind, u32)] {
+    match variant {
+        Broken::OffsetsFirst => {
+            &[(Kind::KillProcessor, 4), (Kind::KillProcessors, 1), (Kind::CutDatabase, 2)]
+        }
+        Broken::FenceOff | Broken::PendingIgnored => &[(Kind::FreezeProcessor, 1)],
+        Broken::NoGeneration | Broken::StampedAnew => &[(Kind::FreezeProcessor, 3), (Kind::StopBrokers, 3)],
+        Broken::BatchDedupe => &[(Kind::Rebalance, 1)],
+        Broken::LostAnswer => &[(Kind::LoseAnswer, 1)],
+        Broken::RollupsApart => &[(Kind::KillProcessor, 2), (Kind::LoseAnswer, 1), (Kind::Terminate, 1)],
+        Broken::ReplaysDropped | Broken::NoTransaction | Broken::DlqApart | Broken::TimerCursorLost => {
+            &[(Kind::KillProcessor, 4), (Kind::KillProcessors, 1), (Kind::StopBrokers, 2)]
+        }
+    }
+}
+
+/// Plays episodes with a variant until one differs, at most [`MOST_EPISODES`]; all of them.
+///
+/// # Errors
+/// The harness itself fails.
+pub async fn play_until_found(variant: Broken, program: &Path, seed: u64) -> anyhow::Result<Vec<Episode>> {
+    let setup = Setup {
+        stocktide: program.to_owned(),
+        dir: None,
+        seed,
+        processors: PROCESSORS,
+        broken: Some(variant.name().to_owned()),
+    };
+    let world = World::start(&setup).await?;
+    let mut episodes = Vec::new();
+    for number in 0..MOST_EPISODES {
+        let plan = Plan {
+            seed: seed + u64::from(number),
+            number,
+            length: LENGTH,
+            mix: Mix { weights: steered(variant).to_vec(), only: true, ..Mix::default() },
+            bound: LAG_BOUND,
+            code: format!("{CODE}{}", variant.name()),
+        };
+        let episode = play(&world, &plan).await?;
+        let found = !episode.is_well();
+        episodes.push(episode);
+        if found {
+            break;
+        }
+    }
+    world.end().await?;
+    Ok(episodes)
+}
