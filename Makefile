@@ -3,7 +3,7 @@
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-long torture torture-controls test-gcs test-alerts bench overload fuzz model setup fmt lint purity deny
+.PHONY: help demo test test-long torture torture-controls test-gcs test-alerts bench bench-long overload fuzz model setup fmt lint purity deny
 
 help: ## Show this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/  make \1#\2/p' Makefile | awk -F'#' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -17,11 +17,25 @@ test: ## Formatting, lints, the domain's purity, all tests
 	@$(MAKE) --no-print-directory fmt lint purity deny
 	cargo test --locked --workspace
 
-bench: ## Events per second beside bare PostgreSQL taking in the same rows, and the latency at 2,000 events/s
+BENCH = cargo run --locked --release -p stocktide-bench --
+
+bench: ## A backlog beside bare PostgreSQL taking in the same rows, five times, and the latency at 2,000 events/s
 	@scripts/setup
 	cargo build --locked --release --workspace
-	cargo run --locked --release -p stocktide-bench -- throughput
-	cargo run --locked --release -p stocktide-bench -- latency
+	$(BENCH) backlog --pairs 5
+	$(BENCH) latency --rate 2000 --seconds 60
+
+bench-long: ## All else that is measured: two processors, growth, catching up, the start, the API and reports on a large ledger
+	@scripts/setup
+	cargo build --locked --release --workspace
+	$(BENCH) backlog --processors 2 --pairs 5
+	$(BENCH) latency --rate 500,2000,10000 --seconds 60
+	$(BENCH) growth --ids v4
+	$(BENCH) growth --ids v7
+	$(BENCH) catch-up
+	$(BENCH) start
+	$(BENCH) reports
+	$(BENCH) api
 
 overload: ## A backlog of 5 M events, a burst, a storm of requests, a database slowed tenfold and stopped, memory capped (EVENTS=5000000)
 	@scripts/setup
