@@ -259,8 +259,9 @@ fn generally(finding: &Finding) -> String {
 /// When it cannot.
 pub fn keep(dir: &Path, target: &Target, input: &[u8]) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(dir)?;
-    let digest: String = Sha256::digest(input).iter().take(6).map(|byte| format!("{byte:02x}")).collect();
-    let path = dir.join(format!("{}-{digest}", target.name));
+    let digest =
+        Sha256::digest(input).iter().take(6).fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
+    let path = dir.join(format!("{}-{digest:012x}", target.name));
     fs::write(&path, input)?;
     Ok(path)
 }

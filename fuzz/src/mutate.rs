@@ -47,7 +47,7 @@ pub const LONGEST: usize = 128 * 1024;
 /// Another input, of one and of parts of a second; `tokens` are words of the target's language.
 pub fn mutated(input: &[u8], other: &[u8], tokens: &[&str], random: &mut ChaCha8Rng) -> Vec<u8> {
     let mut bytes = input.to_vec();
-    for _ in 0..1 + random.random_range(0..4_u32) * random.random_range(0..2_u32) {
+    for _ in 0..=random.random_range(0..4_u32) * random.random_range(0..2_u32) {
         change(&mut bytes, other, tokens, random);
     }
     bytes.truncate(LONGEST);

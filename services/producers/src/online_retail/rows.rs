@@ -1,12 +1,14 @@
 //! The file's rows, as they stand.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::Path;
 
 use anyhow::{Context, anyhow, bail};
 use chrono::{NaiveDate, NaiveDateTime};
 use csv::ByteRecord;
+use liblzma::read::XzDecoder;
+use liblzma::stream::{CONCATENATED, Stream};
 use rustc_hash::FxHashMap;
 use stocktide_domain::Money;
 
@@ -21,6 +23,28 @@ pub const COLUMNS: [&str; 8] = [
     "CustomerID",
     "Country",
 ];
+
+/// What unpacking may take of memory: the file itself says how much it wants, up to 4 GiB. xz's highest preset wants 65 MiB.
+const UNPACKING_BYTES: u64 = 256 * 1024 * 1024;
+/// The longest file once it is unpacked, in bytes; the data set has 45 million.
+const FILE_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+
+/// A reader that refuses to go on beyond a length.
+struct Bounded<R> {
+    input: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.input.read(buffer)?;
+        let Some(left) = self.left.checked_sub(read as u64) else {
+            return Err(io::Error::other(format!("it unpacks to more than {FILE_BYTES} bytes")));
+        };
+        self.left = left;
+        Ok(read)
+    }
+}
 
 /// One row. The text columns are indices into the [`Texts`] of [`Rows`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -109,7 +133,8 @@ impl Rows {
             let mut file = BufReader::with_capacity(1 << 16, File::open(path)?);
             let compressed = file.fill_buf()?.starts_with(b"\xfd7zXZ\0");
             if compressed {
-                Rows::read(liblzma::read::XzDecoder::new_multi_decoder(file))
+                let unpacked = Stream::new_stream_decoder(UNPACKING_BYTES, CONCATENATED)?;
+                Rows::read(Bounded { input: XzDecoder::new_stream(file, unpacked), left: FILE_BYTES })
             } else {
                 Rows::read(file)
             }
@@ -254,5 +279,31 @@ mod tests {
         let text = HEADER.replace("UnitPrice", "Price");
         let error = format!("{:#}", Rows::read(text.as_bytes()).unwrap_err());
         assert!(error.contains("the column UnitPrice is missing"), "{error}");
+    }
+
+    #[test]
+    fn a_reader_goes_no_further_than_it_may() {
+        let mut text = String::new();
+        Bounded { input: &b"12345"[..], left: 5 }.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "12345");
+        let refused = Bounded { input: &b"123456"[..], left: 5 }.read_to_string(&mut text).unwrap_err();
+        assert!(refused.to_string().contains("unpacks to more than"), "{refused}");
+    }
+
+    #[test]
+    fn a_file_that_wants_too_much_memory_to_be_unpacked_is_refused() {
+        // A dictionary of 512 MiB, of which nothing is used.
+        let mut filters = liblzma::stream::Filters::new();
+        let mut options = liblzma::stream::LzmaOptions::new_preset(0).unwrap();
+        options.dict_size(512 * 1024 * 1024);
+        filters.lzma2(&options);
+        let encoder = Stream::new_stream_encoder(&filters, liblzma::stream::Check::Crc32).unwrap();
+        let mut packed = Vec::new();
+        liblzma::read::XzEncoder::new_stream(&b"InvoiceNo\n"[..], encoder).read_to_end(&mut packed).unwrap();
+        let path = std::env::temp_dir().join(format!("stocktide-greedy-{}.xz", std::process::id()));
+        std::fs::write(&path, packed).unwrap();
+        let refused = format!("{:#}", Rows::open(&path).unwrap_err());
+        std::fs::remove_file(&path).unwrap();
+        assert!(refused.contains("memory") || refused.contains("MemLimit"), "{refused}");
     }
 }
