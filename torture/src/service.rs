@@ -1,6 +1,7 @@
 //! A process of the product that the harness runs: killed, frozen, asked to end, and started again.
 
 use std::fs::File;
+use std::os::unix::process::ExitStatusExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -90,7 +91,9 @@ impl Service {
             let _ = child.kill().await;
             return;
         };
-        let crashed = ended.ok().filter(|status| status.code().is_none());
+        // One that has only just been started does not listen to SIGTERM yet, and ends by it.
+        let crashed =
+            ended.ok().filter(|status| status.signal().is_some_and(|signal| signal != Signal::TERM.as_raw()));
         if let Some(status) = crashed.filter(|_| self.judged_at_its_end) {
             let told = self.tell("crashed when asked to end", Some(status));
             state.ended.push(told);

@@ -13,7 +13,7 @@ use crate::history::{self, Episode};
 
 const BEGIN: &str = "<!-- Made by `stocktide-torture table` from tests/faults/history; from here on nothing is written by hand. -->";
 
-/// The file of what was found and mended: its episodes differ, and were repeated since.
+/// The file of the episodes that differed: what of the product was found in them is mended.
 const FOUND: &str = "found.jsonl";
 
 /// The tables of all histories of a directory.
@@ -146,7 +146,10 @@ fn differing(text: &mut String, found: &[(PathBuf, Episode)]) -> anyhow::Result<
     if found.is_empty() {
         return Ok(());
     }
-    writeln!(text, "Episodes that differed on code before the final one, kept in `{FOUND}`:\n")?;
+    writeln!(
+        text,
+        "Episodes that differed, kept in `{FOUND}`; what it was, and what was done about it, stands above:\n"
+    )?;
     writeln!(text, "| seed | code | faults | failed |\n|---|---|---|---|")?;
     for (_, episode) in found {
         writeln!(
