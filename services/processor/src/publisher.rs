@@ -249,7 +249,7 @@ impl Worker {
         let Some((producer, _)) = self.producers.front() else { bail!("no producer") };
         let deadline = Instant::now() + self.limits.transaction_timeout;
         let longest = self.limits.transaction_timeout;
-        producer.call(longest, |producer| producer.begin_transaction()).context("begin_transaction")?;
+        producer.call(longest, Producer::begin_transaction).context("begin_transaction")?;
         let outputs = || jobs.iter().flat_map(|job| &job.outputs);
         let apart = |output: &&Output| {
             broken::is(Broken::DlqApart) && matches!(output.body, OutputBody::DeadLetter(_))
@@ -310,7 +310,7 @@ impl Patient {
         let longest = left(deadline)?;
         self.call(longest, move |producer| producer.commit_transaction(longest))
             .context("commit_transaction")?;
-        self.call(longest, |producer| producer.begin_transaction()).context("begin_transaction")
+        self.call(longest, Producer::begin_transaction).context("begin_transaction")
     }
 }
 

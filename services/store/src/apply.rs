@@ -199,7 +199,7 @@ impl Writer {
             .await?;
 
         if broken::is(Broken::RollupsApart) {
-            written.write_rollups(self).await?;
+            Box::pin(written.write_rollups(self)).await?;
         }
 
         let commit = stopwatch.lap();

@@ -347,7 +347,7 @@ proptest! {
             let mut model = Model::new(policy);
             let fates = model_fates(&mut model, &records, &sizes);
             let mut writer = Writer::connect(options(url, policy)).await.unwrap();
-            let outputs = apply_all(&mut writer, &records, &sizes).await;
+            let outputs = Box::pin(apply_all(&mut writer, &records, &sizes)).await;
             assert_eq!(updates(&outputs), model.updates, "inventory_updates");
             let rejected: Vec<&str> = fates.iter().filter_map(|f| match f { ModelFate::Rejected(r) => Some(*r), _ => None }).collect();
             assert_eq!(reasons(&outputs), rejected, "dlq");
