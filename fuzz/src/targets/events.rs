@@ -146,7 +146,7 @@ fn event(source: Source, input: &[u8]) -> u64 {
     assert!(!terminal::escape(input).chars().any(terminal::is_unsafe), "a terminal would obey");
     let orders = HashSet::from(["o-1".to_owned()]);
     let person = Person { user_id: "u-1", orders: &orders, token: "erased-1" };
-    let erased = person.erased_from(input);
+    let erased = person.erased_from(None, input);
     match decoded {
         Ok(event) => {
             assert!(!has_card, "a card number was let through");
@@ -252,6 +252,7 @@ fn is_json(bytes: &[u8]) -> bool {
 fn reject(value: &[u8]) -> Reject {
     let handling = Handling {
         state: State::Open,
+        resent: 0,
         attempts: 0,
         action: None,
         at: None,
