@@ -112,7 +112,8 @@ async fn the_same_key_is_applied_once(world: &World, api: &Served) {
 }
 
 async fn bodies_are_bounded(api: &Served) {
-    for size in [1_048_577, 10_000_000] {
+    // Up to eight times as much is read, so that whoever sends it hears the answer.
+    for size in [1_048_577, 8_000_000] {
         let answer = api.send("online_orders", &[], vec![b' '; size]).await;
         assert!(answer.problem(413)["detail"].as_str().unwrap().contains("1048576"));
     }
