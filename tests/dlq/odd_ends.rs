@@ -1,5 +1,7 @@
 //! Replays that end in unusual ways.
 
+use std::time::{Duration, Instant};
+
 use serde_json::{Value, json};
 
 use super::support::records::{Record, order, with};
@@ -73,8 +75,7 @@ fn a_topic_that_is_gone_hinders_neither_other_records_nor_the_end_of_what_was_be
          VALUES ('old_orders', 0, 8, 1, 'discarded', gen_random_uuid(), now(), now(), 'ann', now(), 0)",
     );
     // Of the three that match one is to be sent: one was given up, and of one nobody can tell any more.
-    let outcome =
-        shop.dlq(&["replay", "--reason", "unknown_product", "--topic", "old_orders", "--topic", ORDERS]);
+    let outcome = shop.dlq(&["replay", "--reason", "unknown_product", "--yes"]);
     shop.execute("DELETE FROM events_log WHERE topic = 'old_orders'; DELETE FROM dlq_actions WHERE topic = 'old_orders'");
     let told = outcome.done().stdout;
     assert!(
@@ -97,13 +98,17 @@ fn a_running_processor_sees_that_nothing_waits_behind_a_replay() {
     shop.dlq(&["replay", &record]).done();
     shop.runtime.block_on(async {
         let processor = shop.world.start_processor();
-        let deadline = std::time::Instant::now() + std::time::Duration::from_mins(1);
-        // What ends the replay's transaction is no record, and lies behind the last one.
-        while processor.counter("stocktide_processor_records_received_total") == 0
-            || processor.gauge("stocktide_processor_lag_records") != 0
-        {
-            assert!(std::time::Instant::now() < deadline, "records still wait");
-            tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        let gauge = |name: &str| processor.gauge(&format!("stocktide_processor_{name}"));
+        let deadline = Instant::now() + Duration::from_mins(1);
+        // What ends the replay's transaction is no record, and lies behind the last one. The processor looks every five seconds.
+        let mut nothing_since = Instant::now();
+        while nothing_since.elapsed() < Duration::from_secs(7) {
+            let received = || processor.counter("stocktide_processor_records_received_total");
+            if gauge("assigned_partitions") == 0 || received() == 0 || gauge("lag_records") != 0 {
+                nothing_since = Instant::now();
+            }
+            assert!(Instant::now() < deadline, "{} records still wait", gauge("lag_records"));
+            tokio::time::sleep(Duration::from_millis(50)).await;
         }
         processor.end().await;
     });
