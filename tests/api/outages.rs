@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -101,6 +103,10 @@ async fn questions_that_take_long_leave_connections_to_the_others() {
     let limits = [("STOCKTIDE_API_REQUEST_TIMEOUT", "3s"), ("STOCKTIDE_API_CONNECTIONS", "4")];
     let api = Served::start(&settings(&url, "127.0.0.1:1", &limits)).await;
     assert_eq!(api.json("/products/a/stock").await["locations"][0]["quantity_on_hand"], 1);
+    // A cursor that is not ours, of the earliest time there is.
+    let key = json!(["-262143-01-01T00:00:00Z", 1, "online", "online_orders", 0, 0, 1]).to_string();
+    let path = format!("/products/a/stock?cursor={}", URL_SAFE_NO_PAD.encode(key));
+    api.get(&path).await.problem(400);
 
     // Nothing of the ledger can be read: whoever walks it waits, more of them than there are connections.
     sqlx::raw_sql("BEGIN; LOCK TABLE restock_lines IN ACCESS EXCLUSIVE MODE")
