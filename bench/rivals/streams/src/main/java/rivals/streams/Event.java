@@ -200,7 +200,7 @@ record Event(UUID id, Kind kind, String businessId, String location, String user
         throw new Rejected("invalid_price");
     }
 
-    /** Looks for runs of 13 to 19 digits with single spaces or hyphens between them, which no letter or further digit touches. */
+    /** Looks for runs of 13 to 19 digits with single spaces or hyphens between them, which nothing else touches. */
     private static boolean holdsCardNumber(byte[] value) {
         StringBuilder digits = new StringBuilder();
         for (int at = 0; at < value.length; at++) {
@@ -213,13 +213,17 @@ record Event(UUID id, Kind kind, String businessId, String location, String user
                 at++;
             }
             if (digits.length() >= 13 && digits.length() <= 19
-                && !(start > 0 && (value[start - 1] == '-' || Character.isLetter(value[start - 1])))
-                && !(at < value.length && Character.isLetter(value[at]))
+                && !(start > 0 && goesOn(value[start - 1])) && !(at < value.length && goesOn(value[at]))
                 && checkDigitIsRight(digits)) {
                 return true;
             }
         }
         return false;
+    }
+
+    /** What makes a run a part of something else, such as a UUID. */
+    private static boolean goesOn(byte character) {
+        return character == '-' || Character.isLetter(character);
     }
 
     private static boolean isGap(byte[] value, int at, int start) {
