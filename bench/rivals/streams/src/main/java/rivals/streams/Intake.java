@@ -17,6 +17,8 @@ import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.processor.api.RecordMetadata;
 import org.apache.kafka.streams.state.KeyValueStore;
+import rivals.events.Catalogue;
+import rivals.events.Event;
 
 /** Takes an event in: checks it, lets it pass once, and tells what it changes. */
 final class Intake implements Processor<byte[], byte[], Object, Object> {

@@ -18,6 +18,7 @@ import org.apache.kafka.streams.StreamsConfig;
 import org.apache.kafka.streams.Topology;
 import org.apache.kafka.streams.errors.StreamsUncaughtExceptionHandler.StreamThreadExceptionResponse;
 import org.apache.kafka.streams.state.Stores;
+import rivals.events.Catalogue;
 
 /** The application: `Main topics` makes the topics that it writes, `Main DIR` runs it with its state in DIR. */
 public final class Main {
@@ -36,7 +37,7 @@ public final class Main {
             makeTopics(brokers);
             return;
         }
-        Catalogue catalogue = Catalogue.load();
+        Catalogue catalogue = Catalogue.load("inventory");
         KafkaStreams streams = new KafkaStreams(topology(catalogue), settings(brokers, arguments[0]));
         CountDownLatch ended = new CountDownLatch(1);
         streams.setUncaughtExceptionHandler(error -> {

@@ -9,6 +9,8 @@ import org.apache.kafka.streams.processor.api.Processor;
 import org.apache.kafka.streams.processor.api.ProcessorContext;
 import org.apache.kafka.streams.processor.api.Record;
 import org.apache.kafka.streams.state.KeyValueStore;
+import rivals.events.Catalogue;
+import rivals.events.Event;
 
 /** Keeps the stock of each product at each location, and tells every change of it. */
 final class Stock implements Processor<String, byte[], String, byte[]> {
@@ -49,6 +51,7 @@ final class Stock implements Processor<String, byte[], String, byte[]> {
         }
         String row = Catalogue.row(product, change.location_id());
         byte[] known = stock.get(row);
+        // The stock in the database is that of the start until the first change of a row is committed; then the store has it.
         long units = known == null ? catalogue.stock().getOrDefault(row, 0L) : ByteBuffer.wrap(known).getLong(0);
         long version = known == null ? 0 : ByteBuffer.wrap(known).getLong(8);
         units += change.delta();

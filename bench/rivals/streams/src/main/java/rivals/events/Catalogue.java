@@ -1,4 +1,4 @@
-package rivals.streams;
+package rivals.events;
 
 import java.sql.Connection;
 import java.sql.DriverManager;
@@ -10,17 +10,14 @@ import java.util.HashSet;
 import java.util.Map;
 import java.util.Set;
 
-/**
- * What is sold, where, and the stock at the start. The stock of a row counts only until the first change of it is committed: from
- * then on it is in the state store.
- */
-record Catalogue(Set<String> products, Set<String> locations, Set<String> suppliers, Map<String, Long> stock) {
+/** What is sold, where, by whom it is delivered, and the stock of each row when the program starts. */
+public record Catalogue(Set<String> products, Set<String> locations, Set<String> suppliers, Map<String, Long> stock) {
 
-    static Catalogue load() throws SQLException {
+    public static Catalogue load(String stockTable) throws SQLException {
         try (Connection database =
                 DriverManager.getConnection(System.getenv("JDBC_URL"), System.getenv("JDBC_USER"), "")) {
             Map<String, Long> stock = new HashMap<>();
-            String inventory = "SELECT product_id, location_id, quantity_on_hand FROM inventory";
+            String inventory = "SELECT product_id, location_id, quantity_on_hand FROM " + stockTable;
             try (Statement statement = database.createStatement(); ResultSet rows = statement.executeQuery(inventory)) {
                 while (rows.next()) {
                     stock.put(row(rows.getString(1), rows.getString(2)), rows.getLong(3));
@@ -35,7 +32,7 @@ record Catalogue(Set<String> products, Set<String> locations, Set<String> suppli
     }
 
     /** The key of a stock row. */
-    static String row(String product, String location) {
+    public static String row(String product, String location) {
         return product + '\0' + location;
     }
 

@@ -1,4 +1,4 @@
-package rivals.streams;
+package rivals.events;
 
 import com.fasterxml.jackson.core.JsonFactory;
 import com.fasterxml.jackson.core.StreamReadConstraints;
@@ -17,21 +17,21 @@ import java.util.List;
 import java.util.UUID;
 
 /** A valid event. {@code lines} have the quantities as they were sent. */
-record Event(UUID id, Kind kind, String businessId, String location, String user, String time, List<Line> lines) {
+public record Event(UUID id, Kind kind, String businessId, String location, String user, String time, List<Line> lines) {
 
-    enum Kind { SALE, RETURN, RESTOCK, CANCELLATION, PROGRESS }
+    public enum Kind { SALE, RETURN, RESTOCK, CANCELLATION, PROGRESS }
 
-    record Line(String product, long quantity, BigDecimal price) {}
+    public record Line(String product, long quantity, BigDecimal price) {}
 
     /** Why a record is not an event. */
-    static final class Rejected extends Exception {
-        Rejected(String reason) {
+    public static final class Rejected extends Exception {
+        public Rejected(String reason) {
             // Without a stack trace, which costs more than the whole decoding.
             super(reason, null, false, false);
         }
     }
 
-    static final ObjectMapper JSON = new ObjectMapper(JsonFactory.builder()
+    public static final ObjectMapper JSON = new ObjectMapper(JsonFactory.builder()
             .streamReadConstraints(StreamReadConstraints.builder().maxNestingDepth(32).build())
             .build())
         .enable(DeserializationFeature.FAIL_ON_TRAILING_TOKENS)
@@ -40,7 +40,7 @@ record Event(UUID id, Kind kind, String businessId, String location, String user
     private static final long QUANTITY_LIMIT = 10_000_000;
     private static final Instant EARLIEST = Instant.parse("2000-01-01T00:00:00Z");
 
-    static Event decode(String topic, byte[] value, Catalogue catalogue) throws Rejected {
+    public static Event decode(String topic, byte[] value, Catalogue catalogue) throws Rejected {
         JsonNode json = parse(value);
         if (holdsCardNumber(value)) {
             throw new Rejected("card_number");
