@@ -1,13 +1,17 @@
 package rivals.flink;
 
+import java.io.IOException;
 import java.nio.file.Files;
 import java.nio.file.Path;
 import java.sql.Connection;
 import java.sql.DriverManager;
 import java.sql.Statement;
+import java.util.Comparator;
 import java.util.Map;
+import java.util.Optional;
 import java.util.regex.Matcher;
 import java.util.regex.Pattern;
+import java.util.stream.Stream;
 import org.apache.flink.configuration.Configuration;
 import org.apache.flink.streaming.api.datastream.DataStream;
 import org.apache.flink.streaming.api.environment.StreamExecutionEnvironment;
@@ -24,6 +28,7 @@ public final class Main {
 
     public static void main(String[] arguments) throws Exception {
         keepOpeningStock();
+        Path checkpoints = Path.of(System.getenv("CHECKPOINTS"));
         Configuration settings = Configuration.fromMap(Map.of(
             // One for each core.
             "parallelism.default", "2",
@@ -31,9 +36,12 @@ public final class Main {
             // The state fits into memory, and is written to disk whole: not too often.
             "state.backend.type", "hashmap",
             "execution.checkpointing.interval", "3 s",
-            "execution.checkpointing.dir", System.getenv("CHECKPOINTS"),
+            "execution.checkpointing.dir", checkpoints.toUri().toString(),
+            "execution.checkpointing.externalized-checkpoint-retention", "RETAIN_ON_CANCELLATION",
             // With mini-batches a deduplication may take rows back, says the planner, and running totals take no such input.
             "table.exec.mini-batch.enabled", "false"));
+        lastCheckpoint(checkpoints)
+            .ifPresent(last -> settings.setString("execution.state-recovery.path", last.toUri().toString()));
         StreamExecutionEnvironment cluster = StreamExecutionEnvironment.createLocalEnvironment(settings);
         StreamTableEnvironment tables = StreamTableEnvironment.create(cluster);
         String script = Files.readString(Path.of(arguments[0]));
@@ -62,6 +70,18 @@ public final class Main {
         DataStream<RowData> stream = tables.toDataStream(table, rows);
         tables.dropTemporaryView(view);
         tables.createTemporaryView(view, stream);
+    }
+
+    /** The last one that was completed, of an earlier run. */
+    private static Optional<Path> lastCheckpoint(Path checkpoints) throws IOException {
+        if (!Files.exists(checkpoints)) {
+            return Optional.empty();
+        }
+        try (Stream<Path> files = Files.walk(checkpoints)) {
+            return files.filter(file -> file.endsWith("_metadata"))
+                .max(Comparator.comparing(file -> file.toFile().lastModified()))
+                .map(Path::getParent);
+        }
     }
 
     /** The job overwrites inventory, and must know after a restart what it began with. */
