@@ -1,5 +1,6 @@
 //! The program with the variants of the feature `broken` in it; otherwise `main.rs`.
 
+mod allocator;
 mod cli;
 
 use std::process::ExitCode;

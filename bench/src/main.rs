@@ -5,6 +5,7 @@ mod backlog;
 mod catch_up;
 mod floor;
 mod growth;
+mod instructions;
 mod latency;
 mod meter;
 mod overload;
@@ -30,6 +31,7 @@ use stocktide_producers::sim;
   cargo run --release -p stocktide-bench -- growth --history 0,5000000,20000000 --ids v4
   cargo run --release -p stocktide-bench -- catch-up
   cargo run --release -p stocktide-bench -- start
+  cargo run --release -p stocktide-bench -- instructions
   cargo run --release -p stocktide-bench -- api --lines 20000000 --users 1000000
   cargo run --release -p stocktide-bench -- reports --lines 20000000
   cargo run --release -p stocktide-bench -- overload --events 1000000")]
@@ -103,6 +105,18 @@ enum Command {
     Start {
         /// How often it is started.
         #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+        times: u32,
+    },
+    /// Instructions that decoding, folding and encoding an event take, by callgrind, held against bench/instructions.json.
+    Instructions {
+        /// Writes them down as what holds from now on.
+        #[arg(long)]
+        record: bool,
+        /// Does this stage, for callgrind to count.
+        #[arg(long, hide = true, value_enum)]
+        stage: Option<instructions::Stage>,
+        /// How often.
+        #[arg(long, hide = true, default_value_t = 1)]
         times: u32,
     },
     /// The API's read endpoints on a large ledger: requests a second and p99 by wrk, alone and beside a processor that works off
@@ -185,6 +199,10 @@ async fn measure(command: Command) -> anyhow::Result<Value> {
         }
         Command::CatchUp { behind, rate } => catch_up::measure(catch_up::Wish { behind, rate }).await,
         Command::Start { times } => start::measure(times).await,
+        Command::Instructions { stage: Some(stage), times, .. } => {
+            instructions::work(stage, times).map(|()| Value::Null)
+        }
+        Command::Instructions { record, .. } => instructions::measure(instructions::Wish { record }),
         Command::Api { lines, users, events, connections, seconds } => {
             api::measure(api::Wish { lines, users, events, connections, seconds }).await.map(|()| Value::Null)
         }

@@ -134,7 +134,7 @@ impl World {
 }
 
 /// 2,000 products at 9 locations.
-fn shelves() -> SimCatalogue {
+pub fn shelves() -> SimCatalogue {
     SimCatalogue::synthetic(Size { products: 2_000, locations: 9 })
 }
 

@@ -59,6 +59,7 @@ pub async fn play(world: &World, plan: &Plan) -> anyhow::Result<Episode> {
         seconds: plan.length.as_secs_f64(),
         kafka_nodes: BROKERS,
         processors: world.processors.len(),
+        weights: plan.mix.weights.clone(),
         left_out,
         findings,
         faults: faults.iter().map(line).collect(),

@@ -214,9 +214,19 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<bool> {
         chosen.seed, chosen.seconds, chosen.code
     );
     let length = Duration::from_secs_f64(chosen.seconds);
-    let plan = Plan { seed: chosen.seed, number: 0, length, mix: Mix::default(), bound: LAG_BOUND, code };
-    let well = note(&play(&world, &plan).await?, args.place.history.as_deref())?;
-    end(world, well).await
+    let plan = Plan { seed: chosen.seed, number: 0, length, mix: chosen.mix(), bound: LAG_BOUND, code };
+    let played = play(&world, &plan).await?;
+    let well = note(&played, args.place.history.as_deref())?;
+    let same = chosen.in_common(&played);
+    match &same {
+        Ok(common) => println!(
+            "the same faults: {common}, of {} then and {} now",
+            chosen.faults.len(),
+            played.faults.len()
+        ),
+        Err(differs) => println!("these are not the faults of then: {differs}"),
+    }
+    end(world, well && same.is_ok()).await
 }
 
 async fn begin(place: &Place, seed: u64) -> anyhow::Result<(World, String)> {

@@ -61,6 +61,7 @@ pub async fn play(world: &World, plan: &Plan) -> anyhow::Result<Episode> {
         seconds: 0.0,
         kafka_nodes: BROKERS,
         processors: world.processors.len(),
+        weights: Vec::new(),
         left_out: Vec::new(),
         findings,
         faults: vec![format!("0.0 {} {TOPIC}-{partition} 0.0", Kind::TruncateTopic)],

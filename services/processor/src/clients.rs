@@ -24,8 +24,11 @@ pub fn consumer(config: &Config) -> ClientConfig {
         // Topics that are made, and partitions that are added, while it runs are seen soon: the default is five minutes.
         .set("topic.metadata.refresh.interval.ms", "10000")
         .set("check.crcs", "true")
-        .set("fetch.message.max.bytes", "4194304")
-        .set("queued.max.messages.kbytes", "65536")
+        // Enough to keep decoding busy while the next answer is on its way, and little enough to stay in the CPU's caches and
+        // out of the memory that a backlog takes.
+        .set("fetch.message.max.bytes", "1048576")
+        .set("fetch.max.bytes", "8388608")
+        .set("queued.max.messages.kbytes", "16384")
         .set("reconnect.backoff.max.ms", "1000");
     client
 }

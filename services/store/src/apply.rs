@@ -10,7 +10,7 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{try_join, try_join_all, try_join3};
 use rustc_hash::{FxHashMap, FxHashSet};
 use stocktide_domain::fold::{self, Fate, Known, Settled};
 use stocktide_domain::{Money, Reason, Source};
@@ -195,8 +195,10 @@ impl Writer {
         let after = settled.running(&finals);
         self.waited();
         // COMMIT goes out in the same flight: should anything before it fail, the server makes it a rollback.
-        try_join(written.write_lines(self, &after), async { Ok(self.client.batch_execute("COMMIT").await?) })
-            .await?;
+        let commit = async { Ok(self.client.batch_execute("COMMIT").await?) };
+        // What is to be published is made while the server reads the lines.
+        let outputs = outputs::of_batch(batch, &written, &after);
+        let ((), (), outputs) = try_join3(written.write_lines(self, &after), commit, outputs).await?;
 
         if broken::is(Broken::RollupsApart) {
             Box::pin(written.write_rollups(self)).await?;
@@ -207,7 +209,6 @@ impl Writer {
         let timings = Timings { look_up, settle, write, commit, round_trips };
 
         let counts = count(batch, &settled, &after);
-        let outputs = outputs::of_batch(batch, &written, &after)?;
         Ok(Applied { outputs, processed_at, counts, timings })
     }
 

@@ -9,6 +9,13 @@ use crate::error::StoreError;
 
 /// A message of COPY data is cut to this size, so that sending overlaps with the server's reading.
 const CHUNK: usize = 256 * 1024;
+/// Signature, flags, and the length of the header's extension.
+const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// In the place of a row's number of columns: there are no more.
+const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+
+/// So many rows are made at a time where there are many, so that the server reads the first while the next are made.
+pub(crate) const ROWS_AT_A_TIME: usize = 512;
 
 /// Rows on their way into one table.
 pub(crate) struct CopyRows {
@@ -18,11 +25,7 @@ pub(crate) struct CopyRows {
 
 impl CopyRows {
     pub(crate) fn with_capacity(bytes: usize) -> CopyRows {
-        let mut data = BytesMut::with_capacity(bytes + 32);
-        data.put_slice(b"PGCOPY\n\xff\r\n\0");
-        data.put_i32(0); // flags
-        data.put_i32(0); // length of the header's extension
-        CopyRows { data, rows: 0 }
+        CopyRows { data: BytesMut::with_capacity(bytes), rows: 0 }
     }
 
     /// Begins a row of so many columns; exactly so many [`put`](Row::put)s follow.
@@ -32,24 +35,44 @@ impl CopyRows {
         Row(&mut self.data)
     }
 
+    /// How many bytes it has so far.
+    pub(crate) fn bytes(&self) -> usize {
+        self.data.len()
+    }
+
     /// Sends the rows. Nothing is sent where there are none.
-    pub(crate) async fn send(mut self, client: &Client, statement: &Statement) -> Result<(), StoreError> {
-        if self.rows == 0 {
-            return Ok(());
-        }
-        self.data.put_i16(-1);
-        let mut data: Bytes = self.data.freeze();
-        let sink = client.copy_in(statement).await?;
-        let mut sink = std::pin::pin!(sink);
+    pub(crate) async fn send(self, client: &Client, statement: &Statement) -> Result<(), StoreError> {
+        send(client, statement, std::iter::once(Ok(self))).await
+    }
+}
+
+/// Sends the rows of all parts, each made when the ones before it are on their way. Nothing is sent where there are none.
+pub(crate) async fn send(
+    client: &Client,
+    statement: &Statement,
+    parts: impl Iterator<Item = Result<CopyRows, StoreError>>,
+) -> Result<(), StoreError> {
+    let mut parts = parts.filter(|part| part.as_ref().map_or(true, |part| part.rows > 0));
+    let Some(mut part) = parts.next().transpose()? else { return Ok(()) };
+    let sink = client.copy_in(statement).await?;
+    let mut sink = std::pin::pin!(sink);
+    sink.feed(Bytes::from_static(HEADER)).await?;
+    let mut rows = 0;
+    loop {
+        rows += part.rows;
+        let mut data = part.data.freeze();
         while !data.is_empty() {
             sink.feed(data.split_to(CHUNK.min(data.len()))).await?;
         }
-        let written = sink.finish().await?;
-        if written == self.rows {
-            return Ok(());
-        }
-        Err(StoreError::Lost(format!("COPY took in {written} of {} rows", self.rows)))
+        let Some(next) = parts.next().transpose()? else { break };
+        part = next;
     }
+    sink.feed(Bytes::from_static(TRAILER)).await?;
+    let written = sink.finish().await?;
+    if written == rows {
+        return Ok(());
+    }
+    Err(StoreError::Lost(format!("COPY took in {written} of {rows} rows")))
 }
 
 /// A row that is being written.

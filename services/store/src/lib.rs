@@ -9,6 +9,7 @@ pub mod broken;
 pub mod catalogue;
 mod copy;
 pub mod dlq;
+pub mod encoded;
 pub mod error;
 pub mod facts;
 pub mod figures;

@@ -1,6 +1,7 @@
 //! What a batch puts out: made from the batch itself, or again from the database.
 
 use std::borrow::Cow;
+use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 use stocktide_domain::Source;
@@ -57,16 +58,38 @@ pub struct DeadLetter {
     pub detail: String,
 }
 
-/// The outputs of a settled batch, in the order of its records.
-pub(crate) fn of_batch(
+/// Outputs of so many records are made before others have their turn.
+const RECORDS_AT_A_TIME: usize = 256;
+
+/// The outputs of a settled batch, in the order of its records. Others of the same task have their turn again and again.
+pub(crate) async fn of_batch(
     batch: Batch<'_>,
     written: &Written<'_>,
     after: &[After],
 ) -> Result<Vec<Output>, StoreError> {
+    let mut outputs = Vec::with_capacity(written.settled.changes.len());
+    let records = written.settled.fates.len();
+    for from in (0..records).step_by(RECORDS_AT_A_TIME) {
+        let part = from..records.min(from + RECORDS_AT_A_TIME);
+        of_records(batch, written, after, part, &mut outputs)?;
+        tokio::task::yield_now().await;
+    }
+    Ok(outputs)
+}
+
+/// Adds the outputs of some records of a settled batch.
+pub(crate) fn of_records(
+    batch: Batch<'_>,
+    written: &Written<'_>,
+    after: &[After],
+    records: Range<usize>,
+    outputs: &mut Vec<Output>,
+) -> Result<(), StoreError> {
     let settled = written.settled;
-    let mut outputs = Vec::with_capacity(settled.changes.len());
-    let mut changes = settled.changes.iter().zip(after).peekable();
-    for (at, fate) in settled.fates.iter().enumerate() {
+    // They are in the order of the records.
+    let first = settled.changes.partition_point(|change| (change.record as usize) < records.start);
+    let mut changes = settled.changes.iter().zip(after).skip(first).peekable();
+    for (at, fate) in settled.fates.iter().enumerate().take(records.end).skip(records.start) {
         let origin = written.coordinates(at as u32)?;
         if let Fate::Rejected(reject) = fate
             && let Some(raw) = batch.raw.get(at)
@@ -96,7 +119,7 @@ pub(crate) fn of_batch(
             ));
         }
     }
-    Ok(outputs)
+    Ok(())
 }
 
 fn update(origin: Coordinates, trace: Headers, update: InventoryUpdate<'_>) -> Output {

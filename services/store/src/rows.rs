@@ -4,12 +4,12 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::future::{try_join, try_join4};
 use postgres_types::Type;
 use rustc_hash::FxHashMap;
-use stocktide_domain::fold::{After, Change, Fate, Settled};
+use stocktide_domain::fold::{After, Change, Fate, OrderLine, RestockLine, Settled};
 use stocktide_domain::{Catalogue, Event, StockStatus, card};
 
 use crate::apply::{Batch, Headers};
 use crate::broken::{self, Broken};
-use crate::copy::CopyRows;
+use crate::copy::{self, CopyRows, ROWS_AT_A_TIME};
 use crate::error::StoreError;
 use crate::numeric::Numeric;
 use crate::payments;
@@ -30,13 +30,13 @@ impl<'a> Written<'a> {
     /// The third flight: log, dedupe, headers, rollups, payments and, last, stock, whose rows come back as they are afterwards.
     pub(crate) async fn write_facts(&self, writer: &Writer) -> Result<Vec<After>, StoreError> {
         let Writer { client, sql, .. } = writer;
-        let (log, applied, headers) = (self.log()?, self.applied()?, self.headers()?);
+        let (applied, headers) = (self.applied()?, self.headers()?);
         let (paid, parked) = (self.paid()?, self.parked(writer)?);
         // What may fail comes after the COPYs that do not: a COPY that begins in a failed transaction puts the connection out
         // of step (see `Writer::roll_back`).
         let ledger = payments::ledger(&paid, self.processed_at)?;
         let copies = try_join4(
-            log.send(client, &sql.copy_log),
+            copy::send(client, &sql.copy_log, self.log()),
             ledger.send(client, &sql.copy_payment_events),
             parked.send(client, &sql.copy_parked),
             applied.send(client, &sql.copy_applied),
@@ -60,11 +60,19 @@ impl<'a> Written<'a> {
     /// The fourth flight: the lines, which hold their result, the progress, and word for the payments that wait.
     pub(crate) async fn write_lines(&self, writer: &Writer, after: &[After]) -> Result<(), StoreError> {
         let Writer { client, sql, .. } = writer;
-        let (orders, restocks) = (self.order_lines(after)?, self.restock_lines(after)?);
-        let lines =
-            try_join(orders.send(client, &sql.copy_orders), restocks.send(client, &sql.copy_restocks));
+        let lines = try_join(
+            copy::send(client, &sql.copy_orders, self.order_lines(after)),
+            copy::send(client, &sql.copy_restocks, self.restock_lines(after)),
+        );
         try_join(lines, try_join(self.advance(writer), self.mark_orders_seen(writer))).await?;
         Ok(())
+    }
+
+    /// The size of all that goes out by COPY, without the payments.
+    pub(crate) fn copied_bytes(&self, after: &[After]) -> Result<usize, StoreError> {
+        let parts = self.log().chain([self.applied(), self.headers()]);
+        let parts = parts.chain(self.order_lines(after)).chain(self.restock_lines(after));
+        parts.map(|part| part.map(|part| part.bytes())).sum()
     }
 
     /// The event of a record that was applied.
@@ -80,10 +88,17 @@ impl<'a> Written<'a> {
         StockStatus::of(after.quantity, product.and_then(|p| p.reorder_point))
     }
 
-    fn log(&self) -> Result<CopyRows, StoreError> {
-        let bytes: usize = self.batch.raw.iter().map(|r| r.value.as_ref().map_or(0, Vec::len) + 128).sum();
+    fn log(&self) -> impl Iterator<Item = Result<CopyRows, StoreError>> {
+        let all = 0..self.batch.raw.len();
+        all.step_by(ROWS_AT_A_TIME).map(|from| self.log_from(from))
+    }
+
+    /// The rows of the records from one on.
+    fn log_from(&self, from: usize) -> Result<CopyRows, StoreError> {
+        let raw = self.batch.raw.iter().skip(from).take(ROWS_AT_A_TIME);
+        let bytes: usize = raw.clone().map(|r| r.value.as_ref().map_or(0, Vec::len) + 128).sum();
         let mut rows = CopyRows::with_capacity(bytes);
-        let records = self.batch.raw.iter().zip(self.batch.decoded).zip(&self.settled.fates);
+        let records = raw.zip(&self.batch.decoded[from..]).zip(&self.settled.fates[from..]);
         for ((raw, record), fate) in records {
             let mut row = match fate {
                 // What waits gets its row when its fate is known.
@@ -151,9 +166,13 @@ impl<'a> Written<'a> {
         Ok(rows)
     }
 
-    fn order_lines(&self, after: &[After]) -> Result<CopyRows, StoreError> {
-        let mut rows = CopyRows::with_capacity(self.settled.order_lines.len() * 256);
-        for line in &self.settled.order_lines {
+    fn order_lines(&self, after: &[After]) -> impl Iterator<Item = Result<CopyRows, StoreError>> {
+        self.settled.order_lines.chunks(ROWS_AT_A_TIME).map(|lines| self.order_rows(lines, after))
+    }
+
+    fn order_rows(&self, lines: &[OrderLine<'_>], after: &[After]) -> Result<CopyRows, StoreError> {
+        let mut rows = CopyRows::with_capacity(lines.len() * 256);
+        for line in lines {
             let (event, moved) = (self.event(line.record)?, self.moved(line.change, after));
             let at = self.coordinates(line.record)?;
             let mut row = rows.row(19);
@@ -174,9 +193,13 @@ impl<'a> Written<'a> {
         Ok(rows)
     }
 
-    fn restock_lines(&self, after: &[After]) -> Result<CopyRows, StoreError> {
-        let mut rows = CopyRows::with_capacity(self.settled.restock_lines.len() * 256);
-        for line in &self.settled.restock_lines {
+    fn restock_lines(&self, after: &[After]) -> impl Iterator<Item = Result<CopyRows, StoreError>> {
+        self.settled.restock_lines.chunks(ROWS_AT_A_TIME).map(|lines| self.restock_rows(lines, after))
+    }
+
+    fn restock_rows(&self, lines: &[RestockLine<'_>], after: &[After]) -> Result<CopyRows, StoreError> {
+        let mut rows = CopyRows::with_capacity(lines.len() * 256);
+        for line in lines {
             let (event, moved) = (self.event(line.record)?, self.moved(line.change, after));
             let at = self.coordinates(line.record)?;
             let mut row = rows.row(19);

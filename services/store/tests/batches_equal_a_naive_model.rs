@@ -150,8 +150,22 @@ fn options(url: String, reject_uncovered: bool) -> WriterOptions {
     WriterOptions { url, timezone, reject_uncovered, lock_timeout, payments_wait }
 }
 
+/// How often a batch may wait for the database, however many records it holds: look-up, writing and COMMIT; the lines of orders
+/// that something comes back from, of each of two topics; the lock on stock, in two steps; and a new catalogue.
+fn most_round_trips(decoded: &[fold::Record], reject_uncovered: bool) -> u32 {
+    let with_lines = decoded.iter().filter(|record| matches!(fold::references(record), Some((_, true))));
+    let topics: BTreeSet<Source> = with_lines.map(|record| record.source).collect();
+    let new_catalogue = 1;
+    3 + topics.len() as u32 + if reject_uncovered { 2 } else { 0 } + new_catalogue
+}
+
 /// Applies the events in batches of the given sizes, as the processor would, and returns what it would publish.
-async fn apply_all(writer: &mut Writer, records: &[(Source, i32, Event)], sizes: &[usize]) -> Vec<Output> {
+async fn apply_all(
+    writer: &mut Writer,
+    records: &[(Source, i32, Event)],
+    sizes: &[usize],
+    reject_uncovered: bool,
+) -> Vec<Output> {
     let partitions: BTreeSet<Partition> = records.iter().map(|(s, p, _)| (*s, *p)).collect();
     let starts = partitions.iter().map(|p| (*p, 0)).collect();
     let mut positions: BTreeMap<Partition, i64> =
@@ -179,14 +193,18 @@ async fn apply_all(writer: &mut Writer, records: &[(Source, i32, Event)], sizes:
         }
         let now: DateTime<Utc> = DateTime::from_timestamp(1_300_000_000 + at as i64, 0).unwrap();
         let batch = Batch { raw: &raw, decoded: &decoded, spans: &spans, now };
-        outputs.extend(match writer.apply(batch).await {
+        let applied = match writer.apply(batch).await {
             // A known order was met where none was expected: the rerun looks them up.
             Err(stocktide_store::StoreError::Contended(_)) => {
                 assert!(!writer.is_closed(), "the connection stays in step");
-                writer.apply(batch).await.unwrap().outputs
+                writer.apply(batch).await.unwrap()
             }
-            other => other.unwrap().outputs,
-        });
+            other => other.unwrap(),
+        };
+        let most = most_round_trips(&decoded, reject_uncovered);
+        let took = applied.timings.round_trips;
+        assert!(took <= most, "{took} round trips for {} records, {most} are allowed", part.len());
+        outputs.extend(applied.outputs);
         positions.extend(spans.iter().map(|(p, s)| (*p, s.next)));
     }
     outputs
@@ -347,7 +365,7 @@ proptest! {
             let mut model = Model::new(policy);
             let fates = model_fates(&mut model, &records, &sizes);
             let mut writer = Writer::connect(options(url, policy)).await.unwrap();
-            let outputs = Box::pin(apply_all(&mut writer, &records, &sizes)).await;
+            let outputs = Box::pin(apply_all(&mut writer, &records, &sizes, policy)).await;
             assert_eq!(updates(&outputs), model.updates, "inventory_updates");
             let rejected: Vec<&str> = fates.iter().filter_map(|f| match f { ModelFate::Rejected(r) => Some(*r), _ => None }).collect();
             assert_eq!(reasons(&outputs), rejected, "dlq");
