@@ -19,8 +19,8 @@ use crate::world::World;
 const LOOK: Duration = Duration::from_millis(50);
 /// The sum of the stock is asked for so seldom that it takes no more than this share of the time.
 const STOCK_SHARE: u32 = 50;
-/// How long after a closer look that found something missing the next one comes.
-const AGAIN: Duration = Duration::from_millis(500);
+/// The same of closer looks, which count rows.
+const CLOSER_SHARE: u32 = 10;
 
 /// One look.
 struct Look {
@@ -58,6 +58,8 @@ impl Watch<'_> {
         let (mut looks, mut stock_since): (Vec<Look>, Option<Instant>) = (Vec::new(), None);
         let (mut sum, mut moved) = (before, Instant::now());
         let (mut next_sum, mut next_try) = (Instant::now(), Instant::now());
+        // The tables may be written by parts of a rival that know nothing of each other.
+        let mut not_before = Instant::now();
         loop {
             let look = self.look(instances)?;
             let at = look.at;
@@ -74,16 +76,20 @@ impl Watch<'_> {
                 moved = if last { moved } else { at };
             }
             if stock_since.is_some() && at >= next_try && looks.last().is_some_and(|look| self.may_do(look)) {
-                if self.differing().await?.is_empty() {
+                let begun = Instant::now();
+                if !self.differing().await?.is_empty() {
+                    stock_since = None;
+                } else if !self.has_all_rows().await? {
+                    not_before = Instant::now();
+                } else {
                     self.updates.read(|_| {})?;
                     self.dlq.read(|_| {})?;
-                } else {
-                    stock_since = None;
+                    let since = stock_since.map_or(not_before, |since| since.max(not_before));
+                    if let Some(took) = self.done(&looks, since) {
+                        return Ok(took);
+                    }
                 }
-                if let Some(took) = self.done(&looks, stock_since) {
-                    return Ok(took);
-                }
-                next_try = Instant::now() + AGAIN;
+                next_try = Instant::now() + (begun.elapsed() * CLOSER_SHARE).max(LOOK);
             }
             if moved.elapsed() > self.patience {
                 bail!("nothing has moved for {} s; {}", self.patience.as_secs(), self.missing(&looks).await?);
@@ -111,6 +117,22 @@ impl Watch<'_> {
         Ok(self.database.query_one(sql, &[]).await?.get(0))
     }
 
+    /// Whether the log and the lines are complete.
+    async fn has_all_rows(&self) -> anyhow::Result<bool> {
+        let (log, lines) = (self.expected.applied, self.expected.lines);
+        for (check, table, right) in [(Check::EventsLog, "events_log", log), (Check::Orders, "orders", lines)]
+        {
+            let sql = format!("SELECT count(*) FROM {table}");
+            if self.rival.does(check) {
+                let rows: i64 = self.database.query_one(&sql, &[]).await?.get(0);
+                if (rows as u64) < right {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
+    }
+
     /// Stock rows that are not as they should be: what is there, and what should be.
     pub async fn differing(&self) -> anyhow::Result<Vec<(Row, Option<i64>, Option<i64>)>> {
         differing(self.database, self.expected).await
@@ -131,11 +153,11 @@ impl Watch<'_> {
         }
     }
 
-    /// From the first look to the first that had all outputs, or to the right stock if that came later.
-    fn done(&self, looks: &[Look], stock_since: Option<Instant>) -> Option<Took> {
-        let (first, stock_since) = (looks.first()?, stock_since?);
+    /// From the first look to the first that had all outputs, or to the right tables if they came later.
+    fn done(&self, looks: &[Look], tables_since: Instant) -> Option<Took> {
+        let first = looks.first()?;
         let last = looks.iter().find(|look| {
-            look.at >= stock_since
+            look.at >= tables_since
                 && self.updates.count_before(&look.updates) >= self.wanted(Check::Updates)
                 && self.dlq.count_before(&look.dlq) >= self.wanted(Check::Dlq)
         })?;
