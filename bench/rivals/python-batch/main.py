@@ -1,8 +1,8 @@
 """Stock from Kafka by someone who knows how: batches of up to 5,000 records, each one transaction with COPY and one upsert of the stock.
 
-The ids of all events so far are in memory, so that the database is not asked for each; its primary key has the last word. Offsets are committed
-after the outputs have been acknowledged. What is lost when it dies between the transaction and the sending stays lost: the records
-come again, their ids are known, and nothing is sent.
+The ids of all events so far are in memory, so that the database is not asked for each; its primary key has the last word. Offsets are
+committed after the outputs have been acknowledged. What is lost when it dies between the transaction and the sending stays lost: the
+records come again, their ids are known, and nothing is sent.
 """
 
 import gc
@@ -17,7 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 import orjson
 import psycopg
 from confluent_kafka import Consumer, KafkaError, KafkaException, Producer, TopicPartition
-from psycopg.errors import UniqueViolation
+from psycopg.errors import DeadlockDetected, UniqueViolation
 
 from event import FIELDS, Catalogue, Rejected, read
 
@@ -47,7 +47,7 @@ def log_row(message, event_id: bytes) -> bytes:
     return b"".join((
         b"\0\5\0\0\0\x10", event_id, TOPICS[message.topic()],
         struct.pack(">iiiqi", 4, message.partition(), 8, message.offset(), len(raw)), raw,
-    ))  # fmt: skip
+    ))
 
 
 class Batch:
@@ -144,8 +144,8 @@ def apply(connection, batch: Batch) -> list[tuple]:
     while True:
         try:
             return batch.store(connection)
-        except UniqueViolation:
-            # Another instance had these records before the group was rearranged.
+        except (UniqueViolation, DeadlockDetected):
+            # Another instance has had some of these records, from before the group was rearranged.
             found = connection.execute(KNOWN, [[event.event_id for _, _, event in batch.events]])
             batch.forget({row[0].bytes for row in found})
 
@@ -160,7 +160,7 @@ def send(producer: Producer, batch: Batch, changes: list[tuple]):
 
     for event_id, source, product, location, delta, quantity in changes:
         update = {"event_id": event_id, "product_id": product, "location_id": location, "delta": delta,
-                  "quantity_on_hand": quantity, "source": source}  # fmt: skip
+                  "quantity_on_hand": quantity, "source": source}
         produce("inventory_updates", orjson.dumps(update), product)
     for message, reason in batch.rejects + batch.unknown:
         produce("dlq", message.value(), message.key(), headers={"reason": reason})
@@ -181,7 +181,7 @@ class Group:
         self.consumer = Consumer({
             "bootstrap.servers": brokers, "group.id": "python-batch", "auto.offset.reset": "earliest", "enable.auto.commit": False,
             "enable.auto.offset.store": False, "queued.min.messages": 100_000, "error_cb": failed,
-        })  # fmt: skip
+        })
         self.changed = time.monotonic()
         self.settled = False
         self.consumer.subscribe(list(FIELDS), on_assign=self.assigned, on_revoke=self.revoked)
@@ -225,7 +225,7 @@ def main():
     producer = Producer({
         "bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 5, "compression.type": "lz4",
         "message.timeout.ms": 0, "error_cb": failed,
-    })  # fmt: skip
+    })
     connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
     catalogue = Catalogue(connection)
     known = {row[0].bytes for row in connection.execute("SELECT event_id FROM events_log")}

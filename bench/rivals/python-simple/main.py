@@ -37,7 +37,7 @@ def rows_of(cursor, event: Event) -> list[tuple]:
         (event.business_id, no, event.kind, product, event.location_id, event.user_id, sign * quantity, price, event.time,
          event.event_id)
         for no, (product, quantity, price) in enumerate(event.lines, 1)
-    ]  # fmt: skip
+    ]
 
 
 def apply(cursor, message, event: Event) -> list[dict]:
@@ -58,7 +58,7 @@ def apply(cursor, message, event: Event) -> list[dict]:
     for (product_id, location_id), delta in sorted(deltas.items()):
         (quantity,) = cursor.execute(STOCK, [delta, product_id, location_id]).fetchone()
         updates.append({"event_id": event.event_id, "product_id": product_id, "location_id": location_id,
-                        "delta": delta, "quantity_on_hand": quantity, "source": source})  # fmt: skip
+                        "delta": delta, "quantity_on_hand": quantity, "source": source})
     return updates
 
 
@@ -70,7 +70,7 @@ def delivered(error, _message):
 def main():
     brokers = os.environ["KAFKA_BROKERS"]
     consumer = Consumer({"bootstrap.servers": brokers, "group.id": "python-simple", "auto.offset.reset": "earliest",
-                         "enable.auto.commit": False})  # fmt: skip
+                         "enable.auto.commit": False})
     producer = Producer({"bootstrap.servers": brokers, "enable.idempotence": True, "linger.ms": 5})
     connection = psycopg.connect(os.environ["DATABASE_URL"], autocommit=True)
     catalogue = Catalogue(connection)

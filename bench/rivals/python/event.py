@@ -36,6 +36,7 @@ CHECKED = {"event_id", "type", "items", "currency", "supplier_id", "original_id"
 CHECKED.update(name for names in FIELDS.values() for name in names)
 
 UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}").fullmatch
+RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(?:\.\d+)?(?:[Zz]|[+-]\d\d:\d\d)", re.ASCII).fullmatch
 AMOUNT = re.compile(r"[0-9]{1,13}(?:\.[0-9]{1,4})?").fullmatch
 CARD = re.compile(r"(?<![\w-])[0-9](?:[ -]?[0-9]){12,18}(?![\w-])").finditer
 
@@ -75,7 +76,7 @@ def read(topic: str, value: bytes | None, catalogue: Catalogue) -> Event:
         raise Rejected("malformed_json")
     id_field, time_field, location_field, price_field = FIELDS[topic]
     event_id, business_id, time = event.get("event_id"), event.get(id_field), event.get(time_field)
-    if type(event_id) is not str or not UUID(event_id) or type(time) is not str:
+    if type(event_id) is not str or not UUID(event_id) or type(time) is not str or not RFC_3339(time):
         raise Rejected("schema_violation")
     kind_field = event.get("type") or DEFAULTS[topic]
     kind = KINDS.get((topic, kind_field)) if type(kind_field) is str else None

@@ -218,3 +218,54 @@ fn luhn(digits: &[u32]) -> bool {
         digits.iter().rev().enumerate().map(|(at, &d)| if at % 2 == 1 { doubled(d) } else { d }).sum();
     sum.is_multiple_of(10)
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use stocktide_producers::sim::{Options, Simulator, SourceMix};
+
+    use super::*;
+    use crate::world::{CURRENCY, shelves};
+
+    fn count(duplicates_ppm: u32, malformed_ppm: u32) -> Expected {
+        let start = "2025-06-01T00:00:00Z".parse().unwrap();
+        let options = Options::new(SourceMix::All, 3, start);
+        let options = Options { count: Some(20_000), duplicates_ppm, malformed_ppm, ..options };
+        Expected::of(Simulator::new(shelves(), options).unwrap(), &shelves().files(CURRENCY))
+    }
+
+    #[test]
+    fn every_sound_event_counts_and_every_redelivery_does_not() {
+        let sound = count(0, 0);
+        assert_eq!([sound.records, sound.applied, sound.rejects], [20_000, 20_000, 0]);
+        let again = count(300_000, 0);
+        assert_eq!(again.rejects, 0);
+        assert!((13_000..15_000).contains(&again.applied), "{}", again.applied);
+    }
+
+    #[test]
+    fn each_way_to_break_a_record_is_seen() {
+        let broken = count(0, 1_000_000);
+        assert_eq!([broken.applied, broken.rejects, broken.changes], [0, 20_000, 0]);
+    }
+
+    #[test]
+    fn a_cancelled_order_gives_back_what_it_took() {
+        let record = |value: &str| Record {
+            topic: "online_orders",
+            key: "o".to_owned(),
+            value: Some(value.as_bytes().to_vec()),
+            occurred_at: DateTime::default(),
+        };
+        let placed = r#"{"event_id":"a","type":"placed","order_id":"o","order_timestamp":"2025-06-01T00:00:00Z",
+            "items":[{"product_id":"P00001","quantity":2},{"product_id":"P00001","quantity":3},{"product_id":"P00002","quantity":1}]}"#;
+        let cancelled =
+            r#"{"event_id":"b","type":"cancelled","order_id":"o","order_timestamp":"2025-06-01T00:00:00Z"}"#;
+        let files = shelves().files(CURRENCY);
+        let both = Expected::of([placed, placed, cancelled].map(record).into_iter(), &files);
+        assert_eq!(both.stock, Expected::of(std::iter::empty(), &files).stock);
+        assert_eq!([both.applied, both.rejects, both.changes, both.lines], [2, 0, 4, 6]);
+        assert_eq!(both.units, 0);
+        assert_eq!(Expected::of([cancelled].map(record).into_iter(), &files).rejects, 1);
+    }
+}

@@ -13,6 +13,8 @@ use crate::meter;
 
 /// How long a rival may take to end.
 const TO_END: Duration = Duration::from_secs(30);
+/// How often it is looked up what they have started; a JVM's threads are many, and each has a list.
+const FAMILIES: Duration = Duration::from_secs(1);
 /// Lines of a log that are shown when something goes wrong.
 const SHOWN: usize = 30;
 
@@ -32,6 +34,9 @@ pub struct Surroundings {
 pub struct Instances {
     name: String,
     running: Vec<(Child, PathBuf)>,
+    /// Of each, itself and all that it has started, as looked up at that moment.
+    families: Vec<Vec<u32>>,
+    looked_up: Instant,
     /// The most memory of one of them, in MiB, with what it started.
     pub peak_mib: f64,
 }
@@ -39,7 +44,13 @@ pub struct Instances {
 impl Instances {
     /// Starts them, all at once.
     pub fn start(rival: &Rival, count: usize, told: &Surroundings) -> anyhow::Result<Instances> {
-        let mut instances = Instances { name: rival.name.clone(), running: Vec::new(), peak_mib: 0.0 };
+        let mut instances = Instances {
+            name: rival.name.clone(),
+            running: Vec::new(),
+            families: Vec::new(),
+            looked_up: Instant::now(),
+            peak_mib: 0.0,
+        };
         for instance in 0..count {
             let path = told.log_dir.join(format!("{}-{instance}.log", rival.name));
             let log = File::create(&path)?;
@@ -61,12 +72,17 @@ impl Instances {
 
     /// CPU seconds of all of them so far; fails once one has ended.
     pub fn look(&mut self) -> anyhow::Result<f64> {
-        let mut seconds = 0.0;
         for (child, _) in &mut self.running {
             if let Some(status) = child.try_wait()? {
                 bail!("an instance of {} has ended by itself ({status})", self.name);
             }
-            let family = meter::family(child.id());
+        }
+        if self.families.is_empty() || self.looked_up.elapsed() > FAMILIES {
+            self.families = self.running.iter().map(|(child, _)| meter::family(child.id())).collect();
+            self.looked_up = Instant::now();
+        }
+        let mut seconds = 0.0;
+        for family in &self.families {
             seconds += family.iter().map(|&pid| meter::own_seconds(pid, true).unwrap_or(0.0)).sum::<f64>();
             let mib: f64 = family.iter().filter_map(|&pid| meter::mebibytes(pid, "VmRSS")).sum();
             self.peak_mib = self.peak_mib.max(mib);

@@ -59,7 +59,7 @@ impl Watch<'_> {
         let (mut sum, mut moved) = (before, Instant::now());
         let (mut next_sum, mut next_try) = (Instant::now(), Instant::now());
         // The tables may be written by parts of a rival that know nothing of each other.
-        let mut not_before = Instant::now();
+        let (mut not_before, mut missing) = (Instant::now(), 0);
         loop {
             let look = self.look(instances)?;
             let at = look.at;
@@ -76,11 +76,13 @@ impl Watch<'_> {
                 moved = if last { moved } else { at };
             }
             if stock_since.is_some() && at >= next_try && looks.last().is_some_and(|look| self.may_do(look)) {
-                let begun = Instant::now();
+                let (begun, before) = (Instant::now(), missing);
+                missing = self.rows_missing().await?;
                 if !self.differing().await?.is_empty() {
                     stock_since = None;
-                } else if !self.has_all_rows().await? {
+                } else if missing > 0 {
                     not_before = Instant::now();
+                    moved = if missing == before { moved } else { not_before };
                 } else {
                     self.updates.read(|_| {})?;
                     self.dlq.read(|_| {})?;
@@ -117,20 +119,19 @@ impl Watch<'_> {
         Ok(self.database.query_one(sql, &[]).await?.get(0))
     }
 
-    /// Whether the log and the lines are complete.
-    async fn has_all_rows(&self) -> anyhow::Result<bool> {
+    /// Rows of the log and of the lines that are still to come.
+    async fn rows_missing(&self) -> anyhow::Result<u64> {
         let (log, lines) = (self.expected.applied, self.expected.lines);
+        let mut missing = 0;
         for (check, table, right) in [(Check::EventsLog, "events_log", log), (Check::Orders, "orders", lines)]
         {
-            let sql = format!("SELECT count(*) FROM {table}");
             if self.rival.does(check) {
+                let sql = format!("SELECT count(*) FROM {table}");
                 let rows: i64 = self.database.query_one(&sql, &[]).await?.get(0);
-                if (rows as u64) < right {
-                    return Ok(false);
-                }
+                missing += right.saturating_sub(rows as u64);
             }
         }
-        Ok(true)
+        Ok(missing)
     }
 
     /// Stock rows that are not as they should be: what is there, and what should be.
@@ -172,9 +173,12 @@ impl Watch<'_> {
         self.updates.read(|_| {})?;
         self.dlq.read(|_| {})?;
         let differing = self.differing().await?;
-        let events: i64 = self.database.query_one("SELECT count(*) FROM events_log", &[]).await?.get(0);
+        let sql = "SELECT (SELECT count(*) FROM events_log), (SELECT count(*) FROM orders)";
+        let rows = self.database.query_one(sql, &[]).await?;
+        let (events, lines): (i64, i64) = (rows.get(0), rows.get(1));
         Ok(format!(
-            "{} of {} stock rows differ{}; updates {} of {}, rejects {} of {}, events in the log {events} of {}",
+            "{} of {} stock rows differ{}; updates {} of {}, rejects {} of {}, events in the log {events} of {}, \
+             lines of orders {lines} of {}",
             differing.len(),
             self.expected.stock.len(),
             differing.first().map(|first| format!(" ({})", told(first))).unwrap_or_default(),
@@ -182,7 +186,8 @@ impl Watch<'_> {
             self.expected.changes,
             self.dlq.count(),
             self.expected.rejects,
-            self.expected.applied
+            self.expected.applied,
+            self.expected.lines
         ))
     }
 }
