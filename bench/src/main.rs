@@ -10,12 +10,14 @@ mod latency;
 mod meter;
 mod overload;
 mod reports;
+mod rivals;
 mod scrape;
 mod start;
 mod world;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
@@ -34,7 +36,8 @@ use stocktide_producers::sim;
   cargo run --release -p stocktide-bench -- instructions
   cargo run --release -p stocktide-bench -- api --lines 20000000 --users 1000000
   cargo run --release -p stocktide-bench -- reports --lines 20000000
-  cargo run --release -p stocktide-bench -- overload --events 1000000")]
+  cargo run --release -p stocktide-bench -- overload --events 1000000
+  cargo run --release -p stocktide-bench -- rivals --only python-batch --instances 1,2")]
 struct CommandLine {
     /// Writes what was measured to this file, too, as JSON.
     #[arg(long, global = true, value_name = "FILE")]
@@ -170,6 +173,28 @@ enum Command {
         #[arg(long, default_value_t = 768)]
         memory_mib: u64,
     },
+    /// What a user would pick instead (bench/rivals/), each doing the whole job and checked for the right result, with the product
+    /// before and after. Fails where a result is wrong or does not come.
+    Rivals {
+        /// Some of them only.
+        #[arg(long, value_delimiter = ',', value_name = "NAME")]
+        only: Vec<String>,
+        /// Events in the backlog; who is too slow for so many says so himself and gets fewer.
+        #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(1_000..))]
+        events: u64,
+        /// How many of each work together; several are measured one after the other.
+        #[arg(long, value_delimiter = ',', default_value = "1,2", value_parser = clap::value_parser!(u8).range(1..=4))]
+        instances: Vec<u8>,
+        /// Leaves the product out.
+        #[arg(long)]
+        no_product: bool,
+        /// Seconds for which nothing at all may happen.
+        #[arg(long, default_value_t = 120, value_parser = clap::value_parser!(u64).range(1..))]
+        patience: u64,
+        /// Where the rivals are.
+        #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/rivals"))]
+        folder: PathBuf,
+    },
 }
 
 #[tokio::main]
@@ -210,6 +235,11 @@ async fn measure(command: Command) -> anyhow::Result<Value> {
             overload::measure(overload::Wish { events, rate, seconds, connections, memory_mib })
                 .await
                 .map(|()| Value::Null)
+        }
+        Command::Rivals { only, events, instances, no_product, patience, folder } => {
+            let instances = instances.into_iter().map(usize::from).collect();
+            let (product, patience) = (!no_product, Duration::from_secs(patience));
+            rivals::measure(rivals::Wish { folder, only, events, instances, product, patience }).await
         }
         Command::Reports { lines, products, repeats } => {
             reports::measure(lines, products, repeats).await.map(|()| Value::Null)

@@ -31,8 +31,24 @@ fn family_seconds(pid: u32) -> anyhow::Result<f64> {
     Ok(seconds)
 }
 
+/// A process and all that it has started, and they in turn, as far as they live.
+pub fn family(pid: u32) -> Vec<u32> {
+    let mut family = vec![pid];
+    let mut at = 0;
+    while let Some(&pid) = family.get(at) {
+        // Each thread's children are listed with it.
+        let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let lists = threads.filter_map(|thread| std::fs::read_to_string(thread.path().join("children")).ok());
+        for list in lists {
+            family.extend(list.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        at += 1;
+    }
+    family
+}
+
 /// Seconds in user and kernel mode, with those of children waited for if wanted.
-fn own_seconds(pid: u32, with_children: bool) -> anyhow::Result<f64> {
+pub fn own_seconds(pid: u32, with_children: bool) -> anyhow::Result<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
     // The command may hold anything, spaces and brackets too.
     let (_, fields) = stat.rsplit_once(')').context("a stat without a command")?;

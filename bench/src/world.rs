@@ -21,6 +21,8 @@ use crate::meter::Watched;
 
 /// Customers of the measurements that came before.
 const USERS: u64 = 50_000;
+/// The installation's.
+pub const CURRENCY: &str = "GBP";
 
 /// The stack, and how the product is configured on it.
 pub struct World {
@@ -40,10 +42,10 @@ impl World {
         let world = World { stack, settings };
         let environment = world.settings.iter().map(|(name, value)| (name.clone(), value.into())).collect();
         let config = Config::load(&Sources { file: None, environment, flags: Vec::new() })?;
-        migrate::run(&world.stack.database_url(), "GBP", "UTC").await?;
+        migrate::run(&world.stack.database_url(), CURRENCY, "UTC").await?;
         stocktide_runtime::kafka::ensure_topics(&config).await?;
         let pool = sqlx::PgPool::connect(&world.stack.database_url()).await?;
-        catalogue::load(&pool, &shelves().files("GBP")).await?;
+        catalogue::load(&pool, &shelves().files(CURRENCY)).await?;
         pool.close().await;
         Ok(world)
     }
