@@ -25,11 +25,13 @@ bench: ## A backlog beside bare PostgreSQL taking in the same rows, five times, 
 	$(BENCH) backlog --pairs 5
 	$(BENCH) latency --rate 2000 --seconds 60
 
-bench-long: ## All else that is measured: two processors, growth, catching up, the start, the API and reports on a large ledger
+bench-long: ## All else that is measured: two processors, rivals, growth, catching up, the start, the API and reports on a large ledger
 	@scripts/setup
 	cargo build --locked --release --workspace
 	$(BENCH) backlog --processors 2 --pairs 5
 	$(BENCH) latency --rate 500,2000,10000 --seconds 60
+	$(BENCH) rivals
+	$(BENCH) instructions
 	$(BENCH) growth --ids v4
 	$(BENCH) growth --ids v7
 	$(BENCH) catch-up
