@@ -30,6 +30,8 @@ FROM ${RUST_IMAGE} AS dependencies
 RUN apt-get update && apt-get install -y --no-install-recommends g++ make perl pkg-config libssl-dev && rm -rf /var/lib/apt/lists/*
 WORKDIR /src
 COPY --from=manifests /manifests .
+# What is built once and run often may take longer to build.
+ENV CARGO_PROFILE_RELEASE_LTO=thin CARGO_PROFILE_RELEASE_CODEGEN_UNITS=4
 RUN cargo build --locked --release --package stocktide
 
 FROM dependencies AS built

@@ -1,6 +1,5 @@
 //! The program with the variants of the feature `broken` in it; otherwise `main.rs`.
 
-mod allocator;
 mod cli;
 
 use std::process::ExitCode;

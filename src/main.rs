@@ -1,6 +1,5 @@
 //! The command line of Stocktide: parse, settle the configuration, hand over to the command.
 
-mod allocator;
 mod cli;
 
 use std::process::ExitCode;

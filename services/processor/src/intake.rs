@@ -28,9 +28,8 @@ use crate::batch::{BatchLimits, Received, Records, digest};
 use crate::native;
 use crate::session::Session;
 
-/// One batch is published and one applied. The next one waits here, and grows or is full: it is handed over at once, and a third in
-/// hand would only take memory.
-const IN_HAND: usize = 2;
+/// One batch is published, one applied, and one waits, so that the database never does.
+const IN_HAND: usize = 3;
 /// How long the thread waits where there is nothing to do, before it looks around.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -325,7 +324,9 @@ impl IntakeThread {
         let Some((session, partitions)) = self.reading.as_mut().filter(|_| due) else { return };
         // A full batch can only wait; long waits keep the group served, with the partitions paused.
         let longest = if full && !self.paused { Duration::from_millis(500) } else { Duration::ZERO };
-        if !session.wait_below(IN_HAND, longest) {
+        // One that is not full grows rather than wait in line: it is the younger for it when it gets through.
+        let room = if full { IN_HAND } else { IN_HAND - 1 };
+        if !session.wait_below(room, longest) {
             self.pause(full);
             return;
         }
