@@ -45,7 +45,7 @@ fn a_late_event_has_the_reports_of_its_day_and_of_those_that_are_compared_with_i
     world.until("SELECT count(*) = 0 FROM job_runs WHERE state <> 'succeeded'");
     service.end();
     assert!(world.holds(
-        "SELECT array_agg(report_date ORDER BY 1) = '{2024-03-05,2024-03-06,2024-03-12}' FROM reports WHERE revision = 2"
+        "SELECT array_agg(report_date ORDER BY report_date) = '{2024-03-05,2024-03-06,2024-03-12}' FROM reports WHERE revision = 2"
     ));
     let shown = world.run(&["report", "show", "2024-03-05"]).done().stdout;
     let why = "\nRevision 2: a late event of the day came in. ";
