@@ -132,7 +132,7 @@ async fn main() -> ExitCode {
     let work = async {
         match Arguments::parse().command {
             Command::Run(args) => run(args).await,
-            Command::Replay(args) => replay(args).await,
+            Command::Replay(args) => Box::pin(replay(args)).await,
             Command::Controls(args) => find_controls(args).await,
             Command::Table(args) => write_table(&args),
             Command::Kinds => {

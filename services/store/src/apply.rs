@@ -142,7 +142,8 @@ impl Writer {
     /// progress tells at the next attempt which way it went.
     pub async fn apply(&mut self, batch: Batch<'_>) -> Result<Applied, StoreError> {
         self.warned.store(false, Ordering::SeqCst);
-        let applied = self.attempt(batch).await;
+        // On the heap: with all that is under way at once it is large.
+        let applied = Box::pin(self.attempt(batch)).await;
         match &applied {
             // Rule 5: a COMMIT that answers with a warning may not be durable.
             Ok(_) if self.warned.swap(false, Ordering::SeqCst) => {
