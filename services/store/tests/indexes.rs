@@ -75,7 +75,7 @@ const USED: [(&str, &str, &str); 22] = [
     (
         "parked_payments_expires_at",
         "writer.rs, due_payments",
-        "SELECT FROM parked_payments WHERE partition = 0 AND expires_at <= now()",
+        "SELECT FROM parked_payments WHERE partition = 0 AND expires_at <= now() ORDER BY expires_at",
     ),
     ("job_runs_unfinished", "jobs/history.rs, waiting", "SELECT FROM job_runs WHERE state = 'queued'"),
     (
