@@ -151,12 +151,11 @@ fn options(url: String, reject_uncovered: bool) -> WriterOptions {
 }
 
 /// How often a batch may wait for the database, however many records it holds: look-up, writing and COMMIT; the lines of orders
-/// that something comes back from, of each of two topics; the lock on stock, in two steps; and a new catalogue.
-fn most_round_trips(decoded: &[fold::Record], reject_uncovered: bool) -> u32 {
+/// that something comes back from, of each of two topics; the lock on stock, in two steps; and the catalogue, the first time.
+fn most_round_trips(decoded: &[fold::Record], reject_uncovered: bool, is_first: bool) -> u32 {
     let with_lines = decoded.iter().filter(|record| matches!(fold::references(record), Some((_, true))));
     let topics: BTreeSet<Source> = with_lines.map(|record| record.source).collect();
-    let new_catalogue = 1;
-    3 + topics.len() as u32 + if reject_uncovered { 2 } else { 0 } + new_catalogue
+    3 + topics.len() as u32 + if reject_uncovered { 2 } else { 0 } + u32::from(is_first)
 }
 
 /// Applies the events in batches of the given sizes, as the processor would, and returns what it would publish.
@@ -201,7 +200,7 @@ async fn apply_all(
             }
             other => other.unwrap(),
         };
-        let most = most_round_trips(&decoded, reject_uncovered);
+        let most = most_round_trips(&decoded, reject_uncovered, at == part.len());
         let took = applied.timings.round_trips;
         assert!(took <= most, "{took} round trips for {} records, {most} are allowed", part.len());
         outputs.extend(applied.outputs);
