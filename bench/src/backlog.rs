@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::floor;
+use crate::kafka_floor;
 use crate::meter::{self, LOOK, Used, spread};
 use crate::scrape;
 use crate::world::World;
@@ -70,12 +71,13 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
         "\nbacklog of {events} events, {processors} processor(s) / connection(s), at most {batch} a transaction"
     );
     println!(
-        "{:>4} {:>13} {:>13} {:>6}  {:>9} {:>9} {:>7} {:>8} {:>8} {:>9}",
+        "{:>4} {:>13} {:>13} {:>6}  {:>9} {:>11} {:>9} {:>7} {:>8} {:>8} {:>9}",
         "pair",
         "product ev/s",
         "floor ev/s",
         "ratio",
         "own µs/ev",
+        "bare client",
         "PG µs/ev",
         "Kafka",
         "RSS MiB",
@@ -89,25 +91,30 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
         let worked = work_off(&world, processors).await?;
         let floor = worked.consumed / floor::measure(&world, batch, processors).await?.as_secs_f64();
         let ratio = worked.rate() / floor;
+        let kafka = kafka_floor::measure(&world, batch).await?;
         let row = worked.json();
         let cpu = |part: &str| row["cpu_us_per_event"][part].as_f64().unwrap_or(f64::NAN);
         println!(
-            "{pair:>4} {:>13.0} {floor:>13.0} {ratio:>6.3}  {:>9.2} {:>9.2} {:>7.2} {:>8.0} {:>8.0} {:>9.2}",
+            "{pair:>4} {:>13.0} {floor:>13.0} {ratio:>6.3}  {:>9.2} {:>11.2} {:>9.2} {:>7.2} {:>8.0} {:>8.0} {:>9.2}",
             worked.rate(),
             cpu("processor"),
+            kafka.client_micros(),
             cpu("postgres"),
             cpu("kafka"),
             worked.product.peak_mib,
             worked.wal_bytes / worked.consumed,
             worked.round_trips * 1_000.0 / worked.consumed
         );
-        rows.push(json!({ "pair": pair, "product": row, "floor_events_per_s": floor, "ratio": ratio }));
+        rows.push(json!({ "pair": pair, "product": row, "floor_events_per_s": floor, "ratio": ratio, "kafka_floor": kafka.json() }));
         ratios.push(ratio);
         world.verify()?;
         world.stop().await?;
     }
     let [least, median, most] = spread(ratios)?;
     println!("median ratio {median:.3} (from {least:.3} to {most:.3}); verify was green after each");
+    println!(
+        "bare client: the CPU, per event, of Kafka clients alone that read the same input and write the same outputs"
+    );
     Ok(json!({ "events": events, "processors": processors, "batch": batch, "pairs": rows,
                "ratio": { "median": median, "least": least, "most": most } }))
 }

@@ -70,7 +70,7 @@ const FLOOR_TIMES: usize = 1_000;
 async fn floor(world: &World) -> anyhow::Result<Vec<Duration>> {
     let mut database = PgConnection::connect(&world.stack.database_url()).await?;
     sqlx::raw_sql("CREATE TABLE floor_commits (n int)").execute(&mut database).await?;
-    world.create_topic(FLOOR_TOPIC).await?;
+    world.create_topic(FLOOR_TOPIC, 1).await?;
     let reader = reader(world, FLOOR_TOPIC, Offset::Beginning)?;
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", world.stack.kafka_brokers()).set("transactional.id", "latency-floor");

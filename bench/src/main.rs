@@ -6,6 +6,7 @@ mod catch_up;
 mod floor;
 mod growth;
 mod instructions;
+mod kafka_floor;
 mod latency;
 mod meter;
 mod overload;
@@ -58,7 +59,8 @@ enum Ids {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// A backlog: events per second of the product and of bare PostgreSQL taking in the very rows that the product wrote (binary
-    /// COPY into the same tables with the same indexes, rows prepared beforehand), in turn.
+    /// COPY into the same tables with the same indexes, rows prepared beforehand), in turn; and the CPU of bare Kafka clients that
+    /// read the same input and write the same outputs.
     Backlog {
         /// Events in the backlog.
         #[arg(long, default_value_t = 1_000_000)]

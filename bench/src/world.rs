@@ -27,6 +27,7 @@ pub const CURRENCY: &str = "GBP";
 /// The stack, and how the product is configured on it.
 pub struct World {
     pub stack: Stack,
+    pub config: Config,
     settings: Vec<(String, String)>,
 }
 
@@ -39,11 +40,11 @@ impl World {
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
         settings.push(("STOCKTIDE_DATABASE_URL".to_owned(), stack.database_url()));
         settings.push(("STOCKTIDE_KAFKA_BROKERS".to_owned(), stack.kafka_brokers()));
-        let world = World { stack, settings };
-        let environment = world.settings.iter().map(|(name, value)| (name.clone(), value.into())).collect();
+        let environment = settings.iter().map(|(name, value)| (name.clone(), value.into())).collect();
         let config = Config::load(&Sources { file: None, environment, flags: Vec::new() })?;
+        let world = World { stack, config, settings };
         migrate::run(&world.stack.database_url(), CURRENCY, "UTC").await?;
-        stocktide_runtime::kafka::ensure_topics(&config).await?;
+        stocktide_runtime::kafka::ensure_topics(&world.config).await?;
         let pool = sqlx::PgPool::connect(&world.stack.database_url()).await?;
         catalogue::load(&pool, &shelves().files(CURRENCY)).await?;
         pool.close().await;
@@ -109,12 +110,12 @@ impl World {
         Ok(client.set("linger.ms", linger_ms.to_string()).create()?)
     }
 
-    /// Makes a topic of one partition, which the product knows nothing of.
-    pub async fn create_topic(&self, name: &str) -> anyhow::Result<()> {
+    /// Makes a topic, which the product knows nothing of.
+    pub async fn create_topic(&self, name: &str, partitions: i32) -> anyhow::Result<()> {
         let mut client = ClientConfig::new();
         let admin: AdminClient<DefaultClientContext> =
             client.set("bootstrap.servers", self.stack.kafka_brokers()).create()?;
-        let topic = NewTopic::new(name, 1, TopicReplication::Fixed(1));
+        let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for made in admin.create_topics(&[topic], &AdminOptions::new()).await? {
             made.map_err(|(name, error)| anyhow::anyhow!("topic {name}: {error}"))?;
         }

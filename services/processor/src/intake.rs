@@ -28,8 +28,8 @@ use crate::batch::{BatchLimits, Received, Records, digest};
 use crate::native;
 use crate::session::Session;
 
-/// One batch is published, one applied, and one waits, so that the database never does.
-const IN_HAND: usize = 3;
+/// One batch is published and one applied, while the next one grows.
+const IN_HAND: usize = 2;
 /// How long the thread waits where there is nothing to do, before it looks around.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -111,8 +111,9 @@ impl ClientContext for Group {
 }
 
 impl ConsumerContext for Group {
-    /// Assigned partitions are only noted: they are assigned once, with their offsets, when those are known. Revoked or
-    /// lost ones are given up only when nothing of them is in hand any more (rule 2); what does not finish in time is
+    /// Assigned partitions are noted, and nothing is read of them until their offsets are known. The answer is given at once all
+    /// the same: the client hears nothing of the group while it waits for one, not even that it is no member any more. Revoked or
+    /// lost partitions are given up only when nothing of them is in hand any more (rule 2); what does not finish in time is
     /// dropped, and the broker refuses its stamp.
     fn rebalance(
         &self,
@@ -123,6 +124,9 @@ impl ConsumerContext for Group {
         if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
             *self.assigned() =
                 Some(partitions.elements().iter().filter_map(|e| known(e.topic(), e.partition())).collect());
+            if let Err(error) = consumer.assign(&TopicPartitionList::new()) {
+                tracing::error!("assign: {error}");
+            }
             return;
         }
         *self.assigned() = None;
@@ -324,9 +328,7 @@ impl IntakeThread {
         let Some((session, partitions)) = self.reading.as_mut().filter(|_| due) else { return };
         // A full batch can only wait; long waits keep the group served, with the partitions paused.
         let longest = if full && !self.paused { Duration::from_millis(500) } else { Duration::ZERO };
-        // One that is not full grows rather than wait in line: it is the younger for it when it gets through.
-        let room = if full { IN_HAND } else { IN_HAND - 1 };
-        if !session.wait_below(room, longest) {
+        if !session.wait_below(IN_HAND, longest) {
             self.pause(full);
             return;
         }

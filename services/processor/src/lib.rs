@@ -17,7 +17,7 @@
 
 mod batch;
 mod caught_up;
-mod clients;
+pub mod clients;
 mod corrections;
 mod database;
 mod intake;

@@ -1,0 +1,89 @@
+//! Membership of the group, lost at an awkward moment.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+use uuid::Uuid;
+
+use crate::command::stocktide;
+use crate::support::World;
+
+const GROUP: &str = "stocktide-processor";
+
+/// It ends when it is dropped.
+struct Process(Child);
+
+impl Process {
+    fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn processor(world: &World) -> Command {
+    let mut command = stocktide(&["processor"]);
+    command
+        .env("STOCKTIDE_DATABASE_URL", world.stack.database_url())
+        .env("STOCKTIDE_KAFKA_BROKERS", world.stack.kafka_brokers())
+        .env("STOCKTIDE_KAFKA_SESSION_TIMEOUT", "6s")
+        .env("STOCKTIDE_ADMIN_LISTEN", "127.0.0.1:0")
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command
+}
+
+fn consumer(world: &World) -> BaseConsumer {
+    let mut client = ClientConfig::new();
+    client.set("bootstrap.servers", world.stack.kafka_brokers()).set("group.id", GROUP);
+    client.create().unwrap()
+}
+
+async fn order(world: &World, id: &str) {
+    let order = json!({"event_id": Uuid::now_v7(), "order_id": id, "user_id": "u1",
+        "order_timestamp": "2025-03-01T10:00:00Z", "items": [{"product_id": "apple", "quantity": 1}]});
+    world.send_json("online_orders", id, order).await;
+}
+
+/// The Kafka client does not tell of a membership that is gone while it waits for an assignment to be answered. What is published
+/// again is refused, so the session ends; a processor that had left the answer until its positions are known would now wait for
+/// ever: for the client, which waits for it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_lost_it_while_reading_its_positions_joins_again() {
+    let world = World::start(&[("STOCKTIDE_TOPICS_PARTITIONS", "1")]).await;
+    world.stock_shelves().await;
+    order(&world, "o1").await;
+    world.process().await;
+    // As if what is applied were not published yet.
+    let group = consumer(&world);
+    let mut back = TopicPartitionList::new();
+    back.add_partition_offset("online_orders", 0, Offset::Offset(0)).unwrap();
+    group.commit(&back, CommitMode::Sync).unwrap();
+
+    let mut positions = world.database.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE partition_progress").execute(&mut *positions).await.unwrap();
+    let process = Process(processor(&world).spawn().unwrap());
+    world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
+    process.signal(Signal::STOP);
+    let deadline = Instant::now() + Duration::from_mins(1);
+    let patience = Duration::from_secs(10);
+    while !group.fetch_group_list(Some(GROUP), patience).unwrap().groups()[0].members().is_empty() {
+        assert!(Instant::now() < deadline, "the broker keeps the member");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    process.signal(Signal::CONT);
+    positions.rollback().await.unwrap();
+
+    order(&world, "o2").await;
+    world.until_settled(2).await;
+    assert_eq!(world.stock().await["apple@online"], (98, 2));
+}
