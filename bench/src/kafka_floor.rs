@@ -100,7 +100,7 @@ fn each(
     let mut partitions = TopicPartitionList::new();
     for topic in topics {
         let metadata = consumer.fetch_metadata(Some(topic), PATIENCE)?;
-        for partition in metadata.topics().iter().flat_map(|topic| topic.partitions()) {
+        for partition in metadata.topics().iter().flat_map(rdkafka::metadata::MetadataTopic::partitions) {
             partitions.add_partition_offset(topic, partition.id(), Offset::Beginning)?;
         }
     }

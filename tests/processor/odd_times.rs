@@ -508,3 +508,19 @@ async fn delete_orders(world: &World) {
         deleted.unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_log_that_seems_to_end_too_early_is_asked_for_again_before_it_is_believed() {
+    let world = World::start(&SHORT).await;
+    world.stock_shelves().await;
+    send(&world, "k", &[order(), order()]).await;
+    world.process().await;
+    // As if more had been read than an answer knows of that was long on its way.
+    world.execute("UPDATE partition_progress SET next_offset = 4 WHERE next_offset = 2").await;
+    let processor = world.start_processor();
+    processor.fails_with("the log ends at 2, below the 4 that was read").await;
+    let sent = send(&world, "k", &[order(), order(), order()]).await;
+    settled(&world, &sent).await;
+    published(&world, &sent).await;
+    assert_eq!(processor.end().await.applied, 1, "what lies below the position was read already");
+}

@@ -9,12 +9,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use rdkafka::consumer::Consumer;
 use rdkafka::{Offset, TopicPartitionList};
 use stocktide_domain::Source;
 use stocktide_store::broken::{self, Broken};
-use stocktide_store::{Partition, Position, Stand, StoreError, Writer};
+use stocktide_store::{Partition, Position, Published, Stand, StoreError, Writer};
 
 use crate::intake::{GroupConsumer, Start};
 use crate::publisher::{Job, Mark, PublishedUpTo, Publisher};
@@ -31,6 +31,10 @@ pub enum RecoveryError {
     /// Kafka or the database is away, or a transaction is still pending: try again.
     #[error("{0:#}")]
     Passing(anyhow::Error),
+    /// A log seems to have lost records. An answer that was long on its way, or a broker that does not know yet that it leads the
+    /// partition no more, says so, too: to be believed once it has been said for a while.
+    #[error("{0}")]
+    Short(String),
     /// Going on would break a promise: stop and say so.
     #[error("{0}")]
     Stop(String),
@@ -64,6 +68,17 @@ struct Log {
     high: i64,
 }
 
+impl Log {
+    /// Whether K is older than what this process itself has published: a coordinator that does not know yet that it is none any
+    /// more answers with what it knew. To publish from there would repeat.
+    fn is_behind(&self, known: &Published) -> bool {
+        self.committed.is_some_and(|committed| {
+            committed < known.offset
+                || (committed == known.offset && self.number.is_some_and(|number| number < known.timer_seq))
+        })
+    }
+}
+
 /// Where a session's partitions are read on.
 pub struct Recovered {
     /// Every partition.
@@ -92,12 +107,23 @@ pub async fn recover(
     writer.note_published(&publisher.published()).await?;
     // Rule 1: K first, then P.
     let logs = read_logs(session, consumer).await?;
+    let known = publisher.published();
+    for ((source, number), log) in &logs {
+        if let Some(known) = known.get(&(*source, *number)).filter(|known| log.is_behind(known)) {
+            let offset = known.offset;
+            return Err(anyhow!(
+                "{source}/{number}: the group's coordinator is behind: {offset} is published"
+            )
+            .into());
+        }
+    }
     let starts = logs.iter().map(|(partition, log)| (*partition, log.low)).collect();
     let positions = writer.positions(&starts).await?;
     let mut found = Recovered { starts: BTreeMap::new(), stands: BTreeMap::new() };
     for (partition, log) in logs {
         let position = positions.get(&partition).context("a progress row is missing")?;
         let published = settle(partition, log, position).map_err(RecoveryError::Stop)?;
+        reaches(partition, log, position).map_err(RecoveryError::Short)?;
         let mut number = settle_timer(partition, log, position).map_err(RecoveryError::Stop)?;
         if broken::is(Broken::TimerCursorLost) {
             number = position.timer_seq;
@@ -190,12 +216,6 @@ fn settle((source, number): Partition, log: Log, position: &Position) -> Result<
             "{name}: Kafka has {published} as published, the database only {next} as applied: the database has lost commits"
         ));
     }
-    if log.high < next {
-        return Err(format!(
-            "{name}: the log ends at {}, below the {next} that was read: it lost records",
-            log.high
-        ));
-    }
     if log.low > next {
         return Err(format!(
             "{name}: the log starts at {}, and records from {next} on were never read: they are gone",
@@ -209,6 +229,15 @@ fn settle((source, number): Partition, log: Log, position: &Position) -> Result<
         ));
     }
     Ok(published)
+}
+
+/// Whether the log has all that was read of it (rule 9).
+fn reaches((source, number): Partition, log: Log, position: &Position) -> Result<(), String> {
+    let (high, next) = (log.high, position.next_offset);
+    if high >= next {
+        return Ok(());
+    }
+    Err(format!("{source}/{number}: the log ends at {high}, below the {next} that was read: it lost records"))
 }
 
 /// Holds the number that is published of what the timer put out against the number that it has reached (rule 6); answers
@@ -368,11 +397,6 @@ mod tests {
                 "lost commits",
             ),
             (
-                Log { committed: Some(15), number: None, low: 10, high: 19 },
-                position(20, None),
-                "the log ends at 19",
-            ),
-            (
                 Log { committed: Some(15), number: None, low: 21, high: 30 },
                 position(20, None),
                 "the log starts at 21",
@@ -402,6 +426,26 @@ mod tests {
         assert!(stopped.contains("lost commits"), "{stopped}");
         let stopped = settle_timer(at, log(Some(15), None), &position).unwrap_err();
         assert!(stopped.contains("does not say up to which number"), "{stopped}");
+    }
+
+    #[test]
+    fn a_log_that_ends_below_what_was_read_is_told() {
+        let log = |high| Log { committed: Some(15), number: None, low: 10, high };
+        assert_eq!(reaches(AT, log(20), &position(20, None)), Ok(()));
+        let told = reaches(AT, log(19), &position(20, None)).unwrap_err();
+        assert!(told.contains("the log ends at 19, below the 20"), "{told}");
+    }
+
+    #[test]
+    fn a_coordinator_that_knows_less_than_was_published_here_is_not_believed() {
+        let log = |committed, number| Log { committed, number, low: 0, high: 30 };
+        let known = |offset, timer_seq| Published { offset, processed_at: chrono::Utc::now(), timer_seq };
+        assert!(log(Some(14), None).is_behind(&known(15, 0)));
+        assert!(!log(Some(15), None).is_behind(&known(15, 0)));
+        assert!(!log(Some(16), None).is_behind(&known(15, 0)), "others have published since");
+        assert!(log(Some(15), Some(3)).is_behind(&known(15, 4)));
+        assert!(!log(Some(16), Some(3)).is_behind(&known(15, 4)));
+        assert!(!log(None, None).is_behind(&known(15, 0)), "a lost offset is another matter");
     }
 
     #[test]

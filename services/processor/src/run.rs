@@ -38,6 +38,10 @@ use crate::watch::watch;
 /// How often the positions are held against each other, beside every beginning of a session.
 const LOOK_AROUND: Duration = Duration::from_secs(10);
 
+/// For so long a log has to end below what was read of it before that is believed: longer than a broker takes to find out that it
+/// leads a partition no more.
+const SHORT_LOG_BELIEVED_AFTER: Duration = Duration::from_secs(20);
+
 /// How the processor is run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
@@ -278,7 +282,7 @@ impl Processor {
     async fn begin(&mut self, session: &Arc<Session>) -> anyhow::Result<()> {
         self.metrics.sessions.inc();
         self.metrics.partitions.set(session.partitions.len() as i64);
-        let mut backoff = Backoff::default();
+        let (mut backoff, mut short) = (Backoff::default(), None);
         while session.is_live() && !self.shutdown.is_cancelled() {
             let recovered = match self.database.writer().await {
                 Ok(writer) => {
@@ -298,8 +302,13 @@ impl Processor {
                     return Ok(());
                 }
                 Err(RecoveryError::Stop(reason)) => bail!(reason),
-                Err(RecoveryError::Passing(error)) => {
-                    self.health.set("positions", Err(format!("{error:#}")));
+                Err(RecoveryError::Short(reason))
+                    if short.get_or_insert_with(Instant::now).elapsed() > SHORT_LOG_BELIEVED_AFTER =>
+                {
+                    bail!(reason)
+                }
+                Err(error) => {
+                    self.health.set("positions", Err(error.to_string()));
                     backoff.wait().await;
                 }
             }

@@ -44,7 +44,7 @@ impl Session {
 
     /// Whether what belongs to it may be published.
     pub fn may_publish(&self) -> bool {
-        self.is_live() || broken::is(Broken::StampedAnew)
+        self.is_live() || broken::is(Broken::StampedAnew) || broken::is(Broken::NoGeneration)
     }
 
     /// Ends it: nothing that belongs to it goes any further.

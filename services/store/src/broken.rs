@@ -35,7 +35,7 @@ variants! {
     BatchDedupe "batch-dedupe" "duplicates are found within the batch only";
     ReplaysDropped "replays-dropped" "what was applied and not published is taken for done: nothing is published again";
     NoTransaction "no-transaction" "outputs and offsets are not in one Kafka transaction: the outputs are committed before";
-    NoGeneration "no-generation" "offsets are sent without the member and generation of the group (rule 2)";
+    NoGeneration "no-generation" "offsets are sent without the member and generation of the group, even when the session has ended (rule 2)";
     StampedAnew "stamped-anew" "a batch whose publication failed is stamped anew after the rebalance, and published (rule 2)";
     PendingIgnored "pending-ignored" "K is read without waiting for the offsets of open transactions (rule 1)";
     LostAnswer "lost-answer" "a COMMIT whose answer was lost is taken for a failure, and the batch applied again";
