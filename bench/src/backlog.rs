@@ -91,7 +91,7 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
         let worked = work_off(&world, processors).await?;
         let floor = worked.consumed / floor::measure(&world, batch, processors).await?.as_secs_f64();
         let ratio = worked.rate() / floor;
-        // Once is enough: it hardly changes.
+        // Beside the first pair alone: it takes its time, and the pairs are many.
         let kafka = if pair == 1 { Some(kafka_floor::measure(&world, batch).await?) } else { None };
         let row = worked.json();
         let cpu = |part: &str| row["cpu_us_per_event"][part].as_f64().unwrap_or(f64::NAN);

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::message::OwnedMessage;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
@@ -13,7 +13,7 @@ use stocktide_domain::Source;
 use stocktide_processor::clients;
 
 use crate::meter;
-use crate::world::World;
+use crate::world::{World, send_when_there_is_room};
 
 /// Where the outputs are written a second time.
 const TOPIC: &str = "kafka_floor";
@@ -123,14 +123,7 @@ fn write(producer: &BaseProducer, records: &[OwnedMessage]) -> anyhow::Result<()
         let mut next = BaseRecord::to(TOPIC).key(record.key().unwrap_or_default());
         next.payload = record.payload();
         next.headers = rdkafka::message::Message::headers(record).cloned();
-        while let Err((error, back)) = producer.send(next) {
-            ensure!(
-                error.rdkafka_error_code() == Some(rdkafka::error::RDKafkaErrorCode::QueueFull),
-                "{error}"
-            );
-            producer.poll(Duration::from_millis(20));
-            next = back;
-        }
+        send_when_there_is_room(producer, next)?;
     }
     // A commit flushes, and in steps that are longer than this takes.
     while producer.in_flight_count() > 0 {

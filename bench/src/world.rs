@@ -145,6 +145,14 @@ pub fn shelves() -> SimCatalogue {
 pub fn send(producer: &BaseProducer, record: &Record) -> anyhow::Result<()> {
     let mut next = BaseRecord::to(record.topic).key(record.key.as_bytes());
     next.payload = record.value.as_deref();
+    send_when_there_is_room(producer, next)
+}
+
+/// The same of a record as the client has it.
+pub fn send_when_there_is_room(
+    producer: &BaseProducer,
+    mut next: BaseRecord<'_, [u8], [u8]>,
+) -> anyhow::Result<()> {
     while let Err((error, back)) = producer.send(next) {
         ensure!(error.rdkafka_error_code() == Some(RDKafkaErrorCode::QueueFull), "{error}");
         producer.poll(Duration::from_millis(20));

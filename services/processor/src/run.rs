@@ -312,6 +312,10 @@ impl Processor {
                     bail!(reason)
                 }
                 Err(error) => {
+                    // Between two answers that could not be had nobody has gone on saying it.
+                    if matches!(error, RecoveryError::Passing(_)) {
+                        short = None;
+                    }
                     self.health.set("positions", Err(error.to_string()));
                     backoff.wait().await;
                 }
