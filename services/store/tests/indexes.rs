@@ -88,8 +88,6 @@ const USED: [(&str, &str, &str); 24] = [
         "dlq/actions.rs, pending",
         "SELECT FROM dlq_actions WHERE done_at IS NULL ORDER BY topic, partition",
     ),
-    ("top_users_spend", "api/stats.rs", "SELECT FROM top_users ORDER BY spend DESC, user_id LIMIT 10"),
-    ("top_users_orders", "api/stats.rs", "SELECT FROM top_users ORDER BY orders DESC, user_id LIMIT 10"),
 ];
 
 /// The indexes that keep no rule: neither a primary key nor unique; a partition's goes by the name of its table's.
