@@ -63,7 +63,11 @@ MINUTES ?= 5
 torture: ## Faults of all kinds at random for MINUTES (5) from SEED (1), and the check that nothing came of them
 	@scripts/setup torture
 	cargo build --locked --bin stocktide
-	cargo run --locked -p stocktide-torture -- run --seed $(SEED) --minutes $(MINUTES)
+	cargo build --locked -p stocktide-torture
+	# What was played is kept, whatever came of it, and told in docs/faults.md.
+	cargo run --locked -p stocktide-torture -- run --seed $(SEED) --minutes $(MINUTES) \
+		--history tests/faults/history/seed-$(SEED).jsonl; \
+	ended=$$?; cargo run --locked -p stocktide-torture -- table && exit $$ended
 
 torture-controls: ## Variants of the processor that are broken on purpose, each of which the fault harness has to find
 	@scripts/setup torture

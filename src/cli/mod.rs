@@ -75,6 +75,9 @@ struct GlobalArgs {
     /// What is logged: error, warn, info, debug, trace, or directives like info,stocktide_processor=debug.
     #[arg(long, global = true, value_name = "FILTER")]
     log: Option<String>,
+    /// Log lines for people, or one JSON object a line.
+    #[arg(long, global = true, value_name = "text|json")]
+    log_format: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -209,6 +212,7 @@ impl GlobalArgs {
             ("kafka.brokers", self.kafka_brokers, "--kafka-brokers"),
             ("admin.listen", self.admin_listen, "--admin-listen"),
             ("log.filter", self.log, "--log"),
+            ("log.format", self.log_format, "--log-format"),
         ];
         let given = |(key, value, flag): (_, Option<String>, _)| Some(Flag { key, value: value?, flag });
         Sources::of_process(self.config, flags.into_iter().filter_map(given).collect())

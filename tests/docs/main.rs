@@ -3,6 +3,7 @@
 
 #[cfg(feature = "alert-tests")]
 mod alerts;
+mod image;
 mod metrics;
 mod observability;
 mod schema;

@@ -41,16 +41,20 @@ impl Disk {
         self.path.join("filler")
     }
 
-    /// Writes until nothing more fits.
+    /// Writes until nothing more fits, on a thread of its own: meanwhile other faults go on.
     ///
     /// # Errors
     /// The file cannot be made.
-    pub fn fill(&self) -> anyhow::Result<()> {
-        let mut filler = File::create(self.filler()).context("the filler")?;
-        for block in [vec![1; 4 << 20], vec![1; 4 << 10], vec![1; 64]] {
-            while filler.write_all(&block).is_ok() {}
-        }
-        Ok(())
+    pub async fn fill(&self) -> anyhow::Result<()> {
+        let filler = self.filler();
+        let fill = move || {
+            let mut filler = File::create(filler)?;
+            for block in [vec![1; 4 << 20], vec![1; 4 << 10], vec![1; 64]] {
+                while filler.write_all(&block).is_ok() {}
+            }
+            Ok::<_, std::io::Error>(())
+        };
+        tokio::task::spawn_blocking(fill).await.context("the filler")?.context("the filler")
     }
 
     /// Gives the room back.

@@ -75,6 +75,18 @@ impl Episode {
         self.findings.problems.is_empty()
     }
 
+    /// The names of the checks that failed, each once.
+    pub fn problem_names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = Vec::new();
+        for problem in &self.findings.problems {
+            let name = problem.split(':').next().unwrap_or_default();
+            if !names.contains(&name) {
+                names.push(name);
+            }
+        }
+        names
+    }
+
     /// How many faults took place.
     pub fn injections(&self) -> usize {
         self.kinds().count()

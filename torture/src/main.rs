@@ -37,7 +37,7 @@ struct Arguments {
 enum Command {
     /// Inject faults for so long, and check after each episode; at the end, cut off a topic.
     Run(RunArgs),
-    /// Repeat an episode of a history: the first that differed, else the last.
+    /// Repeat an episode of a history: the one of a seed, or the first that differed, else the last.
     Replay(ReplayArgs),
     /// Find each variant of the processor that is broken on purpose.
     Controls(ControlsArgs),
@@ -82,6 +82,9 @@ struct Place {
 struct ReplayArgs {
     /// The history.
     file: PathBuf,
+    /// The episode's own seed.
+    #[arg(long, value_name = "N")]
+    seed: Option<u64>,
     #[command(flatten)]
     place: Place,
 }
@@ -171,7 +174,7 @@ async fn interrupted() {
 
 async fn run(args: RunArgs) -> anyhow::Result<bool> {
     let RunArgs { seed, minutes, episode, only, place } = args;
-    let (world, code) = begin(&place, seed).await?;
+    let (world, code) = begin(&place, seed, None).await?;
     println!(
         "seed {seed}, {:.1} minutes of faults, code {code}; logs in {}",
         minutes.as_secs_f64() / 60.0,
@@ -206,9 +209,15 @@ async fn run(args: RunArgs) -> anyhow::Result<bool> {
 async fn replay(args: ReplayArgs) -> anyhow::Result<bool> {
     let text = std::fs::read_to_string(&args.file).with_context(|| args.file.display().to_string())?;
     let episodes: Vec<Episode> = text.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-    let chosen = episodes.iter().find(|episode| !episode.is_well()).or(episodes.last());
-    let chosen = chosen.with_context(|| format!("{} holds no episode", args.file.display()))?;
-    let (world, code) = begin(&args.place, chosen.seed).await?;
+    // The cutting off of a topic, at the end of a run, has no faults to be repeated.
+    let mut episodes = episodes.iter().filter(|episode| episode.seconds > 0.0);
+    let chosen = match args.seed {
+        Some(seed) => episodes.find(|episode| episode.seed == seed),
+        None => episodes.clone().find(|episode| !episode.is_well()).or(episodes.next_back()),
+    };
+    let chosen = chosen.with_context(|| format!("{} holds no such episode", args.file.display()))?;
+    let broken = chosen.code.strip_prefix(controls::CODE);
+    let (world, code) = begin(&args.place, chosen.seed, broken).await?;
     println!(
         "seed {}, {} s of faults, code {code}; it was played on {}",
         chosen.seed, chosen.seconds, chosen.code
@@ -229,9 +238,11 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<bool> {
     end(world, well && same.is_ok()).await
 }
 
-async fn begin(place: &Place, seed: u64) -> anyhow::Result<(World, String)> {
-    let stocktide = place.stocktide.clone().map_or_else(|| beside("stocktide"), Ok)?;
-    let setup = Setup { stocktide, dir: place.dir.clone(), seed, processors: PROCESSORS, broken: None };
+async fn begin(place: &Place, seed: u64, broken: Option<&str>) -> anyhow::Result<(World, String)> {
+    let program = if broken.is_some() { "stocktide-broken" } else { "stocktide" };
+    let stocktide = place.stocktide.clone().map_or_else(|| beside(program), Ok)?;
+    let broken = broken.map(str::to_owned);
+    let setup = Setup { stocktide, dir: place.dir.clone(), seed, processors: PROCESSORS, broken };
     let world = World::start(&setup).await?;
     for (kind, why) in inject::impossible(&world) {
         println!("left out: {kind}: {why}");
@@ -259,7 +270,7 @@ async fn find_controls(args: ControlsArgs) -> anyhow::Result<bool> {
         for episode in &episodes {
             note(episode, args.history.as_deref())?;
         }
-        let found = episodes.last().is_some_and(|episode| !episode.is_well());
+        let found = episodes.last().is_some_and(controls::is_found);
         println!(
             "{}: {} after {} episodes",
             variant.name(),

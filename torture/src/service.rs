@@ -92,10 +92,9 @@ impl Service {
             return;
         };
         // One that has only just been started does not listen to SIGTERM yet, and ends by it.
-        let crashed =
-            ended.ok().filter(|status| status.signal().is_some_and(|signal| signal != Signal::TERM.as_raw()));
-        if let Some(status) = crashed.filter(|_| self.judged_at_its_end) {
-            let told = self.tell("crashed when asked to end", Some(status));
+        let badly = |status: &ExitStatus| !status.success() && status.signal() != Some(Signal::TERM.as_raw());
+        if let Some(status) = ended.ok().filter(badly).filter(|_| self.judged_at_its_end) {
+            let told = self.tell("ended badly when asked to", Some(status));
             state.ended.push(told);
         }
     }
@@ -137,7 +136,7 @@ impl Service {
         let ended = state.child.as_mut().and_then(|child| child.try_wait().ok().flatten());
         let Some(status) = ended else { return };
         state.child = None;
-        if state.wanted && !status.success() {
+        if state.wanted {
             let told = self.tell("ended by itself", Some(status));
             state.ended.push(told);
         }

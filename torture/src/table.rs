@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use stocktide_store::broken::Broken;
 
-use crate::controls::CODE;
+use crate::controls::{CODE, is_found};
 use crate::fault::Kind;
 use crate::history::{self, Episode};
 
@@ -117,29 +117,17 @@ fn negative_controls(text: &mut String, controls: &[(PathBuf, Episode)]) -> anyh
     for variant in Broken::ALL {
         let code = format!("{CODE}{}", variant.name());
         let played: Vec<_> = controls.iter().map(|(_, episode)| episode).filter(|e| e.code == code).collect();
-        let found = played.iter().position(|episode| !episode.is_well());
+        let found = played.iter().position(|episode| is_found(episode));
         let after = match found {
             Some(0) => "1 episode".to_owned(),
             Some(index) => format!("{} episodes", index + 1),
             None => format!("not in {} episodes", played.len()),
         };
-        let by = found.map(|index| by(played[index])).unwrap_or_default();
+        let by = found.map(|index| played[index].problem_names().join(", ")).unwrap_or_default();
         writeln!(text, "| `{}` | {} | {after} | {by} |", variant.name(), variant.words())?;
     }
     writeln!(text)?;
     Ok(())
-}
-
-/// The names of the checks that failed.
-fn by(episode: &Episode) -> String {
-    let mut names: Vec<&str> = Vec::new();
-    for problem in &episode.findings.problems {
-        let name = problem.split(':').next().unwrap_or_default();
-        if !names.contains(&name) {
-            names.push(name);
-        }
-    }
-    names.join(", ")
 }
 
 fn differing(text: &mut String, found: &[(PathBuf, Episode)]) -> anyhow::Result<()> {
@@ -158,7 +146,7 @@ fn differing(text: &mut String, found: &[(PathBuf, Episode)]) -> anyhow::Result<
             episode.seed,
             episode.code,
             episode.injections(),
-            by(episode)
+            episode.problem_names().join(", ")
         )?;
     }
     Ok(())

@@ -10,6 +10,10 @@ stocktide_runtime::metrics! {
         requests: IntCounterVec = "stocktide_api_requests_total" ["route", "method", "status"],
         /// Time until a request's answer began, by the route's template.
         seconds: HistogramVec = "stocktide_api_request_seconds" ["route"] in SECONDS,
+        /// Time that a question of the API itself, asked every two seconds, waits for one of its connections to the database.
+        database_wait: Histogram = "stocktide_api_database_wait_seconds" [] in SECONDS,
+        /// Connections to the database that are in use.
+        connections: IntGauge = "stocktide_api_database_connections_in_use" [],
         /// Clients that follow stock at the moment.
         streams: IntGauge = "stocktide_api_streams" [],
         /// Clients that wanted to follow stock when there were too many.

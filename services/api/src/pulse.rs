@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use chrono::{DateTime, Utc};
@@ -17,6 +17,8 @@ use stocktide_runtime::{Config, clock};
 use stocktide_store::api::{self, Fates, PgPool};
 use tokio_util::sync::CancellationToken;
 use utoipa::ToSchema;
+
+use crate::metrics::Metrics;
 
 /// How often it is looked.
 const EVERY: Duration = Duration::from_secs(2);
@@ -194,10 +196,16 @@ pub async fn watch(
     config: Config,
     pool: PgPool,
     health: Health,
+    metrics: Arc<Metrics>,
     shutdown: CancellationToken,
 ) {
     let mut ends = Ends { consumer: None, seen: BTreeMap::new() };
     while !shutdown.is_cancelled() {
+        metrics.connections.set(i64::from(pool.size()) - pool.num_idle() as i64);
+        let asked = Instant::now();
+        // Whether there was one or not: it waited.
+        drop(pool.acquire().await);
+        metrics.database_wait.observe(asked.elapsed().as_secs_f64());
         // What is asked of the database first is behind what is asked of Kafka afterwards, and never ahead of it.
         let fates = api::fates(&pool).await.map_err(|error| error.to_string());
         let positions = fates.as_deref().unwrap_or_default().to_vec();

@@ -113,6 +113,7 @@ impl Api {
             self.config.clone(),
             pool,
             self.health,
+            Arc::clone(&app.metrics),
             app.shutdown.clone(),
         );
         let watching = tokio::spawn(watching);

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError, mpsc as std_mpsc};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use prometheus::IntCounter;
 use rdkafka::client::OAuthToken;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::consumer::{BaseConsumer, Consumer, ConsumerContext};
@@ -65,18 +66,20 @@ pub struct Start {
 pub type GroupConsumer = BaseConsumer<Group>;
 
 /// What the group says.
-#[derive(Default)]
 pub struct Group {
     session: Mutex<Option<Arc<Session>>>,
     assigned: Mutex<Option<Vec<Partition>>>,
     /// What the client last reported of itself.
     said: Mutex<String>,
     patience: Duration,
+    rebalances: IntCounter,
 }
 
 impl Group {
-    fn new(patience: Duration) -> Group {
-        Group { patience, ..Group::default() }
+    /// `patience`: how long what is in hand may take when partitions are taken away; `rebalances` counts assignments.
+    pub fn new(patience: Duration, rebalances: IntCounter) -> Group {
+        let (session, assigned, said) = Default::default();
+        Group { session, assigned, said, patience, rebalances }
     }
 
     fn session(&self) -> std::sync::MutexGuard<'_, Option<Arc<Session>>> {
@@ -122,6 +125,7 @@ impl ConsumerContext for Group {
         partitions: &mut TopicPartitionList,
     ) {
         if event == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS {
+            self.rebalances.inc();
             *self.assigned() =
                 Some(partitions.elements().iter().filter_map(|e| known(e.topic(), e.partition())).collect());
             if let Err(error) = consumer.assign(&TopicPartitionList::new()) {
@@ -191,13 +195,14 @@ pub struct Patience {
 /// When there is no consumer or no thread to be had.
 pub fn start(
     client: &ClientConfig,
+    group: Group,
     patience: Patience,
     rules: Rules,
     limits: BatchLimits,
     shutdown: CancellationToken,
 ) -> anyhow::Result<IntakeHandle> {
     let consumer: Arc<GroupConsumer> =
-        Arc::new(client.create_with_context(Group::new(patience.revoke)).context("no Kafka consumer")?);
+        Arc::new(client.create_with_context(group).context("no Kafka consumer")?);
     consumer.subscribe(&Source::ALL.map(Source::topic)).context("subscribe")?;
     let (out, incoming) = mpsc::unbounded_channel();
     let (starts, inbox) = std_mpsc::channel();

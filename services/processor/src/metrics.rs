@@ -40,6 +40,8 @@ stocktide_runtime::metrics! {
         transactions_aborted: IntCounter = "stocktide_processor_transactions_aborted_total" [],
         /// Sessions begun: one per assignment, and one more after each doubt.
         sessions: IntCounter = "stocktide_processor_sessions_total" [],
+        /// Rebalances of the group that gave this processor its partitions.
+        rebalances: IntCounter = "stocktide_processor_rebalances_total" [],
         /// Partitions that this processor owns.
         partitions: IntGauge = "stocktide_processor_assigned_partitions" [],
         /// Records that wait in a partition that this processor owns.

@@ -281,7 +281,7 @@ async fn republish(
             in_hand: session.take(),
             outputs,
             offsets: BTreeMap::from([(partition, Mark { offset: to, ..published })]),
-            processed_at: None,
+            processed_at: Some(position.searched_from()),
             span: tracing::Span::none(),
         });
         // In step with the publisher, so that a long way back takes little memory.
@@ -310,7 +310,7 @@ async fn republish_timer(
             in_hand: session.take(),
             outputs,
             offsets: BTreeMap::from([(partition, mark)]),
-            processed_at: None,
+            processed_at: Some(position.searched_from()),
             span: tracing::Span::none(),
         });
         publisher.prepare().await?;

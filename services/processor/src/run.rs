@@ -26,7 +26,7 @@ use crate::caught_up::CaughtUp;
 use crate::clients;
 use crate::corrections::Corrections;
 use crate::database::Database;
-use crate::intake::{self, Intake, IntakeHandle, Patience, Starts};
+use crate::intake::{self, Group, Intake, IntakeHandle, Patience, Starts};
 use crate::metrics::Metrics;
 use crate::observer::Observer;
 use crate::publisher::{self, Job, Mark, PublishedUpTo, Publisher};
@@ -156,8 +156,9 @@ impl Processor {
             bytes: config.processor.batch_max_bytes,
             linger: config.processor.batch_linger,
         };
-        let intake =
-            intake::start(&clients::consumer(config), patience, rules(config), batches, shutdown.clone())?;
+        let group = Group::new(patience.revoke, metrics.rebalances.clone());
+        let reader = clients::consumer(config);
+        let intake = intake::start(&reader, group, patience, rules(config), batches, shutdown.clone())?;
         let publisher = Publisher::start(client, limits, Arc::clone(&metrics))?;
         let (settle, asked_to_settle) = mpsc::unbounded_channel();
         Ok(Processor {
@@ -361,7 +362,9 @@ impl Processor {
                     self.count(&applied.counts);
                     parked += applied.counts.parked;
                     outputs.extend(applied.outputs);
-                    processed_at = Some(applied.processed_at);
+                    // The first part's: what is published is looked for from there on, and a partition that only the first part
+                    // has may get its next batch with a time before the last part's, where the clock goes back.
+                    processed_at.get_or_insert(applied.processed_at);
                     backoff = Backoff::default();
                 }
                 Err(StoreError::Fenced { topic, partition, found, .. })
@@ -420,6 +423,17 @@ impl Processor {
         let applied = self.database.writer().await?.apply(batch).await?;
         self.metrics.stage_seconds.with_label_values(&["apply"]).observe(begun.elapsed().as_secs_f64());
         self.metrics.time(&applied.timings);
+        let (counts, ms) = (&applied.counts, begun.elapsed().as_millis() as u64);
+        tracing::debug!(
+            partitions = spans.len(),
+            records = part.len(),
+            applied = counts.applied.values().sum::<u64>(),
+            duplicates = counts.duplicates.values().sum::<u64>(),
+            rejected = counts.rejected.values().sum::<u64>(),
+            parked = counts.parked,
+            ms,
+            "a batch is applied"
+        );
         positions.extend(spans.iter().map(|(partition, span)| (*partition, span.next)));
         Ok(applied)
     }

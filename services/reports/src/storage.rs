@@ -57,12 +57,13 @@ impl Default for StorageOptions {
 }
 
 impl StorageOptions {
-    /// The defaults, with the settings of this process's environment that begin with `AWS_` or `GOOGLE_`.
+    /// The defaults, with the settings of this process's environment that begin with `AWS_` or `GOOGLE_`. Empty ones are as good as not
+    /// set: what passes variables on, as Compose does, makes such of those that are not.
     pub fn of_process() -> StorageOptions {
         let ours = |name: &str| name.starts_with("AWS_") || name.starts_with("GOOGLE_");
         let settings = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
-            .filter(|(name, _)| ours(name));
+            .filter(|(name, value)| ours(name) && !value.is_empty());
         StorageOptions { settings: settings.collect(), ..StorageOptions::default() }
     }
 }

@@ -41,6 +41,13 @@ pub struct Position {
     pub timer_published: i64,
 }
 
+impl Position {
+    /// No output above `published_offset` is older than this.
+    pub fn searched_from(&self) -> DateTime<Utc> {
+        self.published_at.unwrap_or(DateTime::UNIX_EPOCH)
+    }
+}
+
 impl Writer {
     /// The positions of some partitions. One that was never read begins at the log's start as given.
     pub async fn positions(

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use stocktide_store::migrate;
 
 /// An index, who needs it, and the part of its query that decides.
-const USED: [(&str, &str, &str); 24] = [
+const USED: [(&str, &str, &str); 22] = [
     (
         "orders_order_id",
         "writer.rs, order_lines",

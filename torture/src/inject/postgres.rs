@@ -47,7 +47,7 @@ pub async fn inject(world: &World, fault: &Fault) -> anyhow::Result<Took> {
         }
         Kind::DiskFull => {
             let Some(disk) = &world.disk else { return Ok(Took::NoPlace("no disk to fill".to_owned())) };
-            disk.fill()?;
+            disk.fill().await?;
             sleep(fault.hold).await;
             disk.empty();
             come_back(world).await?;
