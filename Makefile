@@ -12,6 +12,8 @@ demo: ## The tour: private Kafka and PostgreSQL, a month of real sales, the proc
 	@scripts/setup
 	cargo run --locked --release -- demo
 
+# The tests start hundreds of brokers for moments each: their JVMs need not compile for speed.
+test: export JAVA_TOOL_OPTIONS ?= -XX:TieredStopAtLevel=1
 test: ## Formatting, lints, the domain's purity, all tests
 	@scripts/setup checks
 	@$(MAKE) --no-print-directory fmt lint purity deny
