@@ -31,7 +31,9 @@ pub fn steered(variant: Broken) -> &'static [(Kind, u32)] {
         Broken::BatchDedupe => &[(Kind::Rebalance, 1)],
         Broken::LostAnswer => &[(Kind::LoseAnswer, 1)],
         Broken::RollupsApart => &[(Kind::KillProcessor, 2), (Kind::LoseAnswer, 1), (Kind::Terminate, 1)],
-        Broken::ReplaysDropped | Broken::NoTransaction | Broken::DlqApart | Broken::TimerCursorLost => {
+        // Where all are down nothing times out.
+        Broken::TimerCursorLost => &[(Kind::KillProcessor, 1)],
+        Broken::ReplaysDropped | Broken::NoTransaction | Broken::DlqApart => {
             &[(Kind::KillProcessor, 4), (Kind::KillProcessors, 1), (Kind::StopBrokers, 2)]
         }
     }

@@ -252,7 +252,7 @@ impl Processor {
                 if !offsets.is_empty() {
                     if broken::is(Broken::TimerCursorLost) {
                         // What the timer puts out is on its way for so short a time that hardly a kill hits it.
-                        tokio::time::sleep(Duration::from_millis(700)).await;
+                        tokio::time::sleep(Duration::from_secs(2)).await;
                     }
                     let (outputs, processed_at) = (ticked.outputs, ticked.processed_at);
                     self.publisher.publish(Job {
