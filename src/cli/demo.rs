@@ -62,14 +62,15 @@ pub struct DemoArgs {
 ///
 /// # Errors
 /// None, as the settings are sound.
-pub fn config(log: Option<String>) -> Result<Config, ConfigError> {
+pub fn config(log: Option<String>, log_format: Option<String>) -> Result<Config, ConfigError> {
     let flag = |key, value: &str, flag| Flag { key, value: value.to_owned(), flag };
-    let flags = vec![
+    let mut flags = vec![
         flag("business.timezone", source::TIMEZONE, "demo"),
         // Smaller than usual, so that there is more to see on the way.
         flag("processor.batch_max_records", "1000", "demo"),
         flag("log.filter", log.as_deref().unwrap_or("warn"), "--log"),
     ];
+    flags.extend(log_format.map(|format| flag("log.format", &format, "--log-format")));
     Config::load(&Sources { flags, ..Sources::default() })
 }
 

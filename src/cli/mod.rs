@@ -153,7 +153,7 @@ pub async fn run(command_line: CommandLine) -> anyhow::Result<ExitCode> {
     let config = match command {
         // It makes what the settings point to, so it does not ask for them.
         Command::Dev(_) => Config::defaults()?,
-        Command::Demo(_) => demo::config(global.log)?,
+        Command::Demo(_) => demo::config(global.log, global.log_format)?,
         Command::Api(ref args) => Config::load(&global.sources(args.flag()))?,
         _ => Config::load(&global.sources(None))?,
     };

@@ -32,6 +32,16 @@ fn help_goes_to_stdout_and_shows_an_example() {
 }
 
 #[test]
+fn a_log_format_that_is_none_is_refused_by_every_command_that_has_settings() {
+    for command in ["config", "demo"] {
+        let outcome = run(&mut stocktide(&[command, "--log-format", "xml"]));
+        assert_eq!(outcome.code, 2);
+        let complaint = "--log-format: log.format is \"xml\"; allowed: text or json";
+        assert_eq!(outcome.complaint(), complaint);
+    }
+}
+
+#[test]
 fn config_prints_what_holds_where_it_is_from_and_no_secret() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("shop.toml");

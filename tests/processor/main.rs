@@ -7,6 +7,7 @@ mod odd_times;
 mod path;
 mod payments;
 mod policy;
+mod published;
 mod retention;
 mod traces;
 mod verify_catches;

@@ -1,4 +1,4 @@
-//! Membership of the group, lost at an awkward moment; and from where the next owner looks for what is not published.
+//! Membership of the group, lost at an awkward moment.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -86,29 +86,4 @@ async fn a_processor_that_lost_it_while_reading_its_positions_joins_again() {
     order(&world, "o2").await;
     world.until_settled(2).await;
     assert_eq!(world.stock().await["apple@online"], (98, 2));
-}
-
-/// A batch that is applied in parts has as many times. What lies above the published offset is looked for from the published time
-/// on; so that may not be a later part's for a partition that only an earlier one has: where the clock goes back, the partition's
-/// next batch has a time in between, and a processor that takes over would not find what it put out.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_a_batch_in_parts_published_is_noted_with_the_time_of_its_first_part() {
-    let world = World::start(&[("STOCKTIDE_PROCESSOR_BATCH_LINGER", "2s")]).await;
-    world.stock_shelves().await;
-    world
-        .execute("ALTER TABLE order_headers ADD CONSTRAINT no_voodoo CHECK (payment_method <> 'voodoo')")
-        .await;
-    for n in 0..40 {
-        let id = format!("o{n}");
-        let payment = if n == 20 { "voodoo" } else { "card" };
-        let order = json!({"event_id": Uuid::now_v7(), "order_id": id, "user_id": "u1", "payment_method": payment,
-            "order_timestamp": "2025-03-01T10:00:00Z", "items": [{"product_id": "apple", "quantity": 1}]});
-        world.send_json("online_orders", &id, order).await;
-    }
-    assert_eq!(world.process().await.applied, 39);
-    let parts = "SELECT count(DISTINCT last_processed_at) FROM partition_progress WHERE published_offset > start_offset";
-    assert!(world.number(parts).await > 1, "the batch was not applied in parts");
-    let late = "SELECT count(*) FROM partition_progress WHERE published_at > last_processed_at";
-    assert_eq!(world.number(late).await, 0);
-    world.verify().await;
 }
