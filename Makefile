@@ -74,7 +74,10 @@ torture: ## Faults of all kinds at random for MINUTES (5) from SEED (1), and the
 torture-controls: ## Variants of the processor that are broken on purpose, each of which the fault harness has to find
 	@scripts/setup torture
 	cargo build --locked --features broken --bin stocktide-broken
-	cargo run --locked -p stocktide-torture -- controls
+	# All of them are played, so what is kept of an earlier run gives way.
+	rm -f tests/faults/history/controls.jsonl
+	cargo run --locked -p stocktide-torture -- controls --history tests/faults/history/controls.jsonl; \
+	ended=$$?; cargo run --locked -p stocktide-torture -- table && exit $$ended
 
 test-gcs: ## Reports in Google Cloud Storage, against a server that Go 1.23 builds (600 MB of modules at the first time)
 	@scripts/setup gcs

@@ -53,7 +53,8 @@ pub async fn check(world: &World, bound: Duration) -> anyhow::Result<Findings> {
     findings.problems.extend(stopped::unasked(world).await);
     // Where lag stays there is no use in waiting again.
     let wait = if findings.problems.is_empty() { Duration::from_mins(1) } else { Duration::from_secs(12) };
-    let options = VerifyOptions { wait, ..VerifyOptions::of(&world.config)? };
+    // The catalogue is loaded before the first event.
+    let options = VerifyOptions { wait, catalogue_is_unchanged: true, ..VerifyOptions::of(&world.config)? };
     let report = verify(&options, begun + bound + bound).await?;
     for check in report.checks.iter().filter(|check| check.differing > 0) {
         let first = check.examples.first().map_or("", String::as_str);

@@ -28,7 +28,7 @@ pub fn steered(variant: Broken) -> &'static [(Kind, u32)] {
         }
         Broken::FenceOff | Broken::PendingIgnored => &[(Kind::FreezeProcessor, 1)],
         Broken::NoGeneration | Broken::StampedAnew => &[(Kind::FreezeProcessor, 3), (Kind::StopBrokers, 3)],
-        Broken::BatchDedupe => &[(Kind::Rebalance, 1)],
+        Broken::BatchDedupe | Broken::SoundRejected => &[(Kind::Rebalance, 1)],
         Broken::LostAnswer => &[(Kind::LoseAnswer, 1)],
         Broken::RollupsApart => &[(Kind::KillProcessor, 2), (Kind::LoseAnswer, 1), (Kind::Terminate, 1)],
         // Where all are down nothing times out.
@@ -44,30 +44,30 @@ pub fn is_found(episode: &Episode) -> bool {
     episode.problem_names().iter().any(|name| !["lag", "stopped"].contains(name))
 }
 
+/// Plays an episode of all kinds of faults with the program that has the variants in it, and none of them: there nothing may
+/// differ, or what is found with them proves nothing.
+///
+/// # Errors
+/// The harness itself fails.
+pub async fn play_without(program: &Path, seed: u64) -> anyhow::Result<Episode> {
+    let world = World::start(&setup(program, seed, None)).await?;
+    let plan = plan(seed, 0, Mix::default(), crate::check::LAG_BOUND, "no variant".to_owned());
+    let episode = play(&world, &plan).await?;
+    world.end().await?;
+    Ok(episode)
+}
+
 /// Plays episodes with a variant until one differs, at most [`MOST_EPISODES`]; all of them.
 ///
 /// # Errors
 /// The harness itself fails.
 pub async fn play_until_found(variant: Broken, program: &Path, seed: u64) -> anyhow::Result<Vec<Episode>> {
-    let setup = Setup {
-        stocktide: program.to_owned(),
-        dir: None,
-        seed,
-        processors: PROCESSORS,
-        broken: Some(variant.name().to_owned()),
-    };
-    let world = World::start(&setup).await?;
+    let world = World::start(&setup(program, seed, Some(variant))).await?;
     let mut episodes = Vec::new();
     for number in 0..MOST_EPISODES {
-        let plan = Plan {
-            seed: seed + u64::from(number),
-            number,
-            length: LENGTH,
-            mix: Mix { weights: steered(variant).to_vec(), only: true, ..Mix::default() },
-            bound: LAG_BOUND,
-            code: format!("{CODE}{}", variant.name()),
-        };
-        let episode = play(&world, &plan).await?;
+        let mix = Mix { weights: steered(variant).to_vec(), only: true, ..Mix::default() };
+        let code = format!("{CODE}{}", variant.name());
+        let episode = play(&world, &plan(seed, number, mix, LAG_BOUND, code)).await?;
         let found = is_found(&episode);
         episodes.push(episode);
         if found {
@@ -76,4 +76,13 @@ pub async fn play_until_found(variant: Broken, program: &Path, seed: u64) -> any
     }
     world.end().await?;
     Ok(episodes)
+}
+
+fn setup(program: &Path, seed: u64, variant: Option<Broken>) -> Setup {
+    let broken = variant.map(|variant| variant.name().to_owned());
+    Setup { stocktide: program.to_owned(), dir: None, seed, processors: PROCESSORS, broken }
+}
+
+fn plan(seed: u64, number: u32, mix: Mix, bound: Duration, code: String) -> Plan {
+    Plan { seed: seed + u64::from(number), number, length: LENGTH, mix, bound, code }
 }

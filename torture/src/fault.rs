@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub enum Lane {
     /// The processors.
     Processors,
-    /// Producers and job workers.
+    /// Producers, and job workers with their ways to the database.
     Sources,
     /// The brokers.
     Kafka,
@@ -100,6 +100,8 @@ kinds! {
     FreezeProducer "freeze-producer" Sources 3 2 1_000..=4_000, "SIGSTOP to a producer";
     KillJobs "kill-jobs" Sources 2 3 0..=1_500, "SIGKILL to a job worker, started again a little later";
     FreezeJobs "freeze-jobs" Sources 2 2 2_500..=5_000, "SIGSTOP to a job worker for longer than its runs wait for a sign of life";
+    CutJobs "cut-jobs" Sources 2 2 500..=6_000, "no way between a job worker and PostgreSQL";
+    StopJobs "stop-jobs" Sources 2 2 1_000..=6_000, "a way between a job worker and PostgreSQL that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
     KillBroker "kill-broker" Kafka 3 6 0..=2_000, "SIGKILL to a broker, started again";
     KillBrokers "kill-brokers" Kafka 1 1 0..=1_000, "SIGKILL to all brokers at once";
     FreezeBroker "freeze-broker" Kafka 3 4 1_000..=6_000, "SIGSTOP to a broker, also for longer than its session with the controller";

@@ -94,8 +94,17 @@ impl Episode {
 
     /// The kind of each fault that took place.
     pub fn kinds(&self) -> impl Iterator<Item = Kind> {
-        let took_place = self.faults.iter().filter(|line| !line.contains(MISSED));
-        took_place.filter_map(|line| line.split(' ').nth(1)?.parse().ok())
+        self.of_faults(|line| !line.contains(MISSED))
+    }
+
+    /// The kind of each fault that came to nothing.
+    pub fn missed(&self) -> impl Iterator<Item = Kind> {
+        self.of_faults(|line| line.contains(MISSED))
+    }
+
+    fn of_faults(&self, wanted: impl Fn(&str) -> bool) -> impl Iterator<Item = Kind> {
+        let lines = self.faults.iter().filter(move |line| wanted(line));
+        lines.filter_map(|line| line.split(' ').nth(1)?.parse().ok())
     }
 }
 

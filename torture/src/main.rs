@@ -262,8 +262,12 @@ async fn end(world: World, well: bool) -> anyhow::Result<bool> {
 
 async fn find_controls(args: ControlsArgs) -> anyhow::Result<bool> {
     let program = args.broken.map_or_else(|| beside("stocktide-broken"), Ok)?;
-    let variants = if args.only.is_empty() { Broken::ALL.to_vec() } else { args.only };
     let mut all = true;
+    if args.only.is_empty() {
+        println!("no variant: nothing may differ");
+        all = note(&controls::play_without(&program, args.seed).await?, None)?;
+    }
+    let variants = if args.only.is_empty() { Broken::ALL.to_vec() } else { args.only };
     for variant in variants {
         println!("{}: {}", variant.name(), variant.words());
         let episodes = controls::play_until_found(variant, &program, args.seed).await?;

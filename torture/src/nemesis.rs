@@ -99,6 +99,7 @@ fn whom(world: &World, fault: &Fault) -> String {
         Kind::KillProcessors => "all processors".to_owned(),
         Kind::KillProducer | Kind::FreezeProducer => of("producer", world.producers.len()),
         Kind::KillJobs | Kind::FreezeJobs => of("jobs", world.workers.len()),
+        Kind::CutJobs | Kind::StopJobs => format!("{}/postgres", of("jobs", world.workers.len())),
         Kind::KillBroker | Kind::FreezeBroker | Kind::CutReplica => of("broker", crate::world::BROKERS),
         Kind::TruncateTopic => "kafka".to_owned(),
         Kind::KillBrokers | Kind::RollBrokers => "all brokers".to_owned(),

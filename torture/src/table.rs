@@ -59,14 +59,18 @@ fn summary(text: &mut String, episodes: &[(PathBuf, Episode)]) -> anyhow::Result
 
 fn kinds(text: &mut String, episodes: &[(PathBuf, Episode)]) -> anyhow::Result<()> {
     let mut counts: BTreeMap<Kind, (usize, usize)> = BTreeMap::new();
+    let mut in_vain: BTreeMap<Kind, usize> = BTreeMap::new();
     for (_, episode) in episodes {
         for kind in episode.kinds() {
             let count = counts.entry(kind).or_default();
             count.0 += 1;
             count.1 += usize::from(!episode.is_well());
         }
+        for kind in episode.missed() {
+            *in_vain.entry(kind).or_default() += 1;
+        }
     }
-    writeln!(text, "| fault | what it is | times | outcome |\n|---|---|---|---|")?;
+    writeln!(text, "| fault | what it is | times | in vain | outcome |\n|---|---|---|---|---|")?;
     for kind in Kind::ALL {
         let (times, differing) = counts.get(kind).copied().unwrap_or_default();
         let outcome = match (times, differing) {
@@ -74,7 +78,8 @@ fn kinds(text: &mut String, episodes: &[(PathBuf, Episode)]) -> anyhow::Result<(
             (_, 0) => "all holds".to_owned(),
             (_, differing) => format!("{differing} in episodes that differ"),
         };
-        writeln!(text, "| `{kind}` | {} | {times} | {outcome} |", kind.words())?;
+        let in_vain = in_vain.get(kind).copied().unwrap_or_default();
+        writeln!(text, "| `{kind}` | {} | {times} | {in_vain} | {outcome} |", kind.words())?;
     }
     writeln!(text)?;
     Ok(())

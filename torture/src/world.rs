@@ -77,6 +77,8 @@ pub struct World {
     pub postgres: Mutex<Stack>,
     /// Between each processor and PostgreSQL.
     pub database_links: Vec<Arc<Link>>,
+    /// Between each job worker and PostgreSQL.
+    pub worker_links: Vec<Arc<Link>>,
     /// Between each processor and each broker.
     pub broker_links: Vec<Vec<Arc<Link>>>,
     /// Between the producers and each broker.
@@ -139,12 +141,8 @@ impl World {
             links.iter().zip(kafka.front_ports(&front.name)).for_each(|(link, port)| link.lead_to(port));
         }
         let postgres_port = port_of(&postgres.database_url())?;
-        let mut database_links = Vec::new();
-        for n in 1..=setup.processors {
-            let link = Link::listen(&format!("processor-{n}/postgres"), true).await?;
-            link.lead_to(postgres_port);
-            database_links.push(link);
-        }
+        let database_links = to_postgres("processor", setup.processors, postgres_port).await?;
+        let worker_links = to_postgres("jobs", WORKERS, postgres_port).await?;
 
         let config = config(&kafka.kafka_brokers(), &postgres.database_url())?;
         migrate::run(&postgres.database_url(), &config.business.currency, config.business.timezone.name())
@@ -167,6 +165,7 @@ impl World {
             kafka: Mutex::new(kafka),
             postgres: Mutex::new(postgres),
             database_links,
+            worker_links,
             broker_links,
             producer_links,
             replica_links,
@@ -229,8 +228,8 @@ impl World {
             };
             self.producers.push(Service::new(format!("producer-{}", index + 1), &logs, Box::new(start)));
         }
-        for index in 0..WORKERS {
-            let base = command(&setup.stocktide, &direct, &self.config.kafka_brokers()?);
+        for (index, link) in self.worker_links.iter().enumerate() {
+            let base = command(&setup.stocktide, &through(&direct, link), &self.config.kafka_brokers()?);
             let (reports, schedule) = (format!("file://{}", self.reports.display()), self.schedule.clone());
             let start = move |_| {
                 let mut command = base();
@@ -251,7 +250,8 @@ impl World {
     /// Every proxy.
     pub fn links(&self) -> impl Iterator<Item = &Arc<Link>> {
         let brokers = self.broker_links.iter().flatten();
-        brokers.chain(&self.database_links).chain(&self.producer_links).chain(&self.replica_links)
+        let databases = self.database_links.iter().chain(&self.worker_links);
+        brokers.chain(databases).chain(&self.producer_links).chain(&self.replica_links)
     }
 
     /// Ends everything.
@@ -269,6 +269,17 @@ impl World {
         postgres.into_inner().stop().await?;
         disk.map_or(Ok(()), Disk::unmount)
     }
+}
+
+/// A proxy between each of so many services and PostgreSQL.
+async fn to_postgres(service: &str, count: usize, port: u16) -> anyhow::Result<Vec<Arc<Link>>> {
+    let mut links = Vec::new();
+    for n in 1..=count {
+        let link = Link::listen(&format!("{service}-{n}/postgres"), true).await?;
+        link.lead_to(port);
+        links.push(link);
+    }
+    Ok(links)
 }
 
 /// The Kafka listeners that lead through proxies.

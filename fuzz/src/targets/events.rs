@@ -141,6 +141,10 @@ fn event(source: Source, input: &[u8]) -> u64 {
         assert!(!card::contains(&masked), "a card number is left");
     }
     let reason = decoded.as_ref().err().map_or("applied", |reject| reject.reason.code());
+    let refused = decoded.is_err().then_some(reason);
+    let judged =
+        stocktide_verify::outside::judge(source.topic(), input, rules().now.timestamp_micros(), refused);
+    assert_eq!(judged, Ok(()), "verify judges it otherwise");
     let shape = MaskedReject::of(source.topic(), reason, Some(input), Some(input.len() as u64)).shape;
     assert!(shape.chars().count() <= SHAPE_CHARS, "the shape is too long");
     assert!(!terminal::escape(input).chars().any(terminal::is_unsafe), "a terminal would obey");

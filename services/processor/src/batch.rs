@@ -12,6 +12,7 @@ use stocktide_domain::decode::{Rules, decode};
 use stocktide_domain::{Reason, Reject, Source, fold};
 use stocktide_runtime::kafka::headers;
 use stocktide_runtime::traces::TRACEPARENT;
+use stocktide_store::broken::{self, Broken};
 use stocktide_store::{Batch, Partition, RawRecord, Span};
 
 use crate::publisher::PublishedUpTo;
@@ -52,6 +53,12 @@ impl Records {
         let (key, value) = (message.key().map(<[u8]>::to_vec), message.payload().map(<[u8]>::to_vec));
         self.bytes += key.as_ref().map_or(0, Vec::len) + value.as_ref().map_or(0, Vec::len);
         let decoded = decode(source, value.as_deref(), rules);
+        let decoded = match decoded {
+            Ok(event) if broken::is(Broken::SoundRejected) && message.offset() % 100 == 99 => {
+                Err(Reject::new(Reason::UnknownProduct, "a whim", Some(event.event_id)))
+            }
+            decoded => decoded,
+        };
         // Headers matter to the dead-letter queue only; an event that is rejected later has them, too.
         let headers =
             headers(message).into_iter().map(|(name, value)| (name.into_owned(), value.map(<[u8]>::to_vec)));

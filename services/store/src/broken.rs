@@ -42,6 +42,7 @@ variants! {
     DlqApart "dlq-apart" "dead letters are published outside of the batch's transaction";
     RollupsApart "rollups-apart" "rollups are written in a second transaction";
     TimerCursorLost "timer-cursor-lost" "what the timer put out is taken for published: its cursor is left out (rule 6)";
+    SoundRejected "sound-rejected" "one order in a hundred is rejected for a product that the catalogue has";
 }
 
 /// Whether this process is that variant.

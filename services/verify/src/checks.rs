@@ -8,6 +8,7 @@ pub mod lines;
 pub mod offsets;
 pub mod orders;
 pub mod payments;
+pub mod rejects;
 pub mod replays;
 pub mod rollups;
 pub mod stock;

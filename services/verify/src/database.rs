@@ -47,13 +47,15 @@ impl Snapshot {
     /// # Errors
     /// The schema is missing, or the database fails.
     pub async fn progress(&mut self) -> Rows<Facts> {
-        let timezone: Option<String> = sqlx::query_scalar("SELECT timezone FROM installation")
-            .fetch_optional(&mut self.connection)
-            .await
-            .context("the schema is not there: run `stocktide migrate`")?;
-        let timezone = timezone.context("the installation is not set up: run `stocktide migrate`")?;
-        let mut facts =
-            Facts::new(timezone.parse().map_err(|e| anyhow::anyhow!("timezone {timezone}: {e}"))?);
+        let installation: Option<(String, String)> =
+            sqlx::query_as("SELECT timezone, currency FROM installation")
+                .fetch_optional(&mut self.connection)
+                .await
+                .context("the schema is not there: run `stocktide migrate`")?;
+        let (timezone, currency) =
+            installation.context("the installation is not set up: run `stocktide migrate`")?;
+        let timezone = timezone.parse().map_err(|e| anyhow::anyhow!("timezone {timezone}: {e}"))?;
+        let mut facts = Facts::new(timezone, &currency);
         let sql = "SELECT topic, partition, start_offset, next_offset, published_offset, log_floor, applied, duplicates,
                           rejected, parked, timer_seq, timer_published
                    FROM partition_progress ORDER BY topic, partition";
@@ -88,6 +90,7 @@ impl Snapshot {
             .fetch_all(&mut self.connection)
             .await
             .context("applied_events")?;
+        self.catalogue(facts).await?;
         self.lines(facts).await?;
         self.headers(facts).await.context("order_headers")?;
         self.stock(facts).await.context("inventory")?;
@@ -125,6 +128,21 @@ impl Snapshot {
                 facts.rejections.insert(at, rejection(reason, &row)?);
             }
             facts.log.push(log);
+        }
+        Ok(())
+    }
+
+    async fn catalogue(&mut self, facts: &mut Facts) -> Rows<()> {
+        let Facts { names, catalogue, .. } = facts;
+        for (table, sql, known) in [
+            ("products", "SELECT product_id FROM products", &mut catalogue.products),
+            ("locations", "SELECT location_id FROM locations", &mut catalogue.locations),
+            ("suppliers", "SELECT supplier_id FROM suppliers", &mut catalogue.suppliers),
+        ] {
+            let mut rows = sqlx::query(sql).fetch(&mut self.connection);
+            while let Some(row) = rows.try_next().await.context(table)? {
+                known.insert(names.intern(row.try_get(0)?));
+            }
         }
         Ok(())
     }
@@ -390,16 +408,27 @@ async fn connect(url: &str) -> Rows<PgConnection> {
     options.disable_statement_logging().connect().await.context("cannot connect to the database")
 }
 
-/// P of every partition, and its timer's number, as they are now, outside any snapshot.
+/// How far an input partition is at a moment.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Position {
+    /// Its topic.
+    pub topic: String,
+    /// Its number within the topic.
+    pub partition: i32,
+    /// P: records below it have met their fate.
+    pub next_offset: i64,
+    /// The number of the last output that a timer made.
+    pub timer_seq: i64,
+}
+
+/// How far every partition is now, outside any snapshot.
 ///
 /// # Errors
 /// The database fails.
-pub async fn positions_now(url: &str) -> Rows<Vec<(String, i32, i64, i64)>> {
+pub async fn positions_now(url: &str) -> Rows<Vec<Position>> {
     let mut connection = connect(url).await?;
-    let rows = sqlx::query("SELECT topic, partition, next_offset, timer_seq FROM partition_progress")
-        .fetch_all(&mut connection)
-        .await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(3)?))).collect()
+    let sql = "SELECT topic, partition, next_offset, timer_seq FROM partition_progress";
+    Ok(sqlx::query_as(sql).fetch_all(&mut connection).await?)
 }
 
 /// Topic, partition and offset, from three columns.

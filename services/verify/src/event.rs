@@ -184,7 +184,8 @@ fn kind(source: Source, fields: &Fields<'_>) -> Result<Kind, String> {
 }
 
 /// The fields of a JSON object, each as the text it was written in, so that no number passes through a binary float.
-struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+#[derive(Debug)]
+pub struct Fields<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
 
 impl<'de> Deserialize<'de> for Fields<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -212,12 +213,21 @@ impl<'de> Deserialize<'de> for Fields<'de> {
 struct Key<'a>(#[serde(borrow)] Cow<'a, str>);
 
 impl<'a> Fields<'a> {
-    fn parse(text: &'a str) -> serde_json::Result<Fields<'a>> {
+    /// Reads an object.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn parse(text: &'a str) -> serde_json::Result<Fields<'a>> {
         serde_json::from_str(text)
     }
 
+    /// How often a field stands there.
+    pub fn count(&self, name: &str) -> usize {
+        self.0.iter().filter(|(key, _)| key == name).count()
+    }
+
     /// A field as raw JSON; null is as good as absent.
-    fn raw(&self, name: &str) -> Option<&'a str> {
+    pub fn raw(&self, name: &str) -> Option<&'a str> {
         let found = self.0.iter().find(|(key, _)| key == name)?.1.get();
         (found != "null").then_some(found)
     }

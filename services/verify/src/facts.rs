@@ -6,7 +6,7 @@ mod rows;
 
 use chrono::NaiveDate;
 use chrono_tz::Tz;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use uuid::Uuid;
 
 pub use rows::{
@@ -24,6 +24,10 @@ pub struct Facts {
     pub names: Names,
     /// Business months follow it.
     pub timezone: Tz,
+    /// The installation's.
+    pub currency: String,
+    /// What events may name.
+    pub catalogue: Catalogue,
     /// The input partitions.
     pub partitions: Vec<Partition>,
     /// Their numbers, by topic and partition.
@@ -64,15 +68,30 @@ pub struct Facts {
     pub forgotten: Vec<Forgotten>,
 }
 
+/// What the catalogue has.
+#[derive(Debug, Default)]
+pub struct Catalogue {
+    /// `products`
+    pub products: FxHashSet<Name>,
+    /// `locations`
+    pub locations: FxHashSet<Name>,
+    /// `suppliers`
+    pub suppliers: FxHashSet<Name>,
+    /// Whether it is known to have had them from the first event on, and no others.
+    pub is_unchanged: bool,
+}
+
 /// The topic of payments, which move no stock.
 pub const PAYMENTS: &str = "payments";
 
 impl Facts {
     /// Of an empty database.
-    pub fn new(timezone: Tz) -> Facts {
+    pub fn new(timezone: Tz, currency: &str) -> Facts {
         Facts {
             names: Names::default(),
             timezone,
+            currency: currency.to_owned(),
+            catalogue: Catalogue::default(),
             partitions: Vec::new(),
             slots: FxHashMap::default(),
             log: Vec::new(),

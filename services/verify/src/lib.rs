@@ -8,6 +8,7 @@
 mod amount;
 mod checks;
 mod database;
+mod defects;
 mod digest;
 mod event;
 mod facts;
@@ -55,6 +56,8 @@ pub struct VerifyOptions {
     pub group: String,
     /// How long to wait until what is applied is published and readable.
     pub wait: Duration,
+    /// Whether the catalogue is known to be what it was at the first event: then a reject for a name that it has was wrong.
+    pub catalogue_is_unchanged: bool,
     /// Told at the start of each step.
     pub on_step: OnStep,
 }
@@ -81,6 +84,7 @@ impl VerifyOptions {
             kafka: stocktide_runtime::kafka::client_config(config),
             group: config.kafka.group.clone(),
             wait: WAIT,
+            catalogue_is_unchanged: false,
             on_step: Arc::new(|_| {}),
         })
     }

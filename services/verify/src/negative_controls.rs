@@ -1,6 +1,8 @@
 //! One thing at a time is spoilt, and the verification must say which.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod rejects;
+
 use crate::digest::Digest;
 use crate::facts::{Coordinates, Facts, Forgotten, OrderStatus, Replay, StockStatus, TopFloor, TopUser};
 use crate::report::Report;
@@ -28,6 +30,7 @@ fn a_sound_world_holds_and_everything_in_it_is_looked_at() {
             ("fates_balance", 4, 0),
             ("one_fate_per_record", 18, 0),
             ("log_bytes", 15, 0),
+            ("rejects_deserved", 18, 0),
             ("fates_by_day", 4, 0),
             ("applied_once", 12, 0),
             ("events_match_lines", 8, 0),

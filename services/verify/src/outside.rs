@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use uuid::Uuid;
 
+use crate::defects::{self, Defect, Rules};
 use crate::event;
 use crate::facts::Source;
 use crate::record::Record;
@@ -49,4 +50,22 @@ pub fn event(topic: &str, value: &[u8]) -> Result<Uuid, String> {
         _ => return event::read_payment(value).map(|payment| payment.id),
     };
     event::read(source, value).map(|event| event.id)
+}
+
+/// Judges what the product made of a record in an installation in pounds: `reason` is why it was rejected, none where it was not.
+///
+/// # Errors
+/// Why it did not deserve that.
+pub fn judge(topic: &str, value: &[u8], settled_at: i64, reason: Option<&str>) -> Result<(), String> {
+    let rules = Rules { currency: "GBP", settled_at: Some(settled_at) };
+    match reason {
+        None => match defects::certain(topic, Some(value), rules).first() {
+            Some(defect) => Err(format!("{} was taken as valid", defect.code())),
+            None => Ok(()),
+        },
+        Some(code) => Defect::of_code(code)
+            .filter(|defect| defects::possible(*defect, topic, Some(value), rules))
+            .map(|_| ())
+            .ok_or_else(|| format!("nothing in it is {code}")),
+    }
 }

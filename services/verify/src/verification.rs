@@ -5,9 +5,9 @@ use tokio::runtime::Handle;
 
 use crate::VerifyOptions;
 use crate::checks::{
-    dlq, fates, forgotten, lines, offsets, orders, payments, replays, rollups, stock, updates,
+    dlq, fates, forgotten, lines, offsets, orders, payments, rejects, replays, rollups, stock, updates,
 };
-use crate::database::{self, Snapshot};
+use crate::database::{self, Position, Snapshot};
 use crate::digest::Digest;
 use crate::facts::{Coordinates, Facts, LogRow, Partition, Slot};
 use crate::movements::Movements;
@@ -39,6 +39,9 @@ pub trait Raw {
 
     /// Before when (microseconds since 1970) the records of a topic may have aged out; none where it keeps all.
     fn aged_before(&mut self, topic: &str) -> anyhow::Result<Option<i64>>;
+
+    /// How far the input partitions are now.
+    fn positions_now(&mut self) -> anyhow::Result<Vec<Position>>;
 }
 
 /// Verifies an installation; blocks the thread.
@@ -55,7 +58,8 @@ pub fn verify(options: &VerifyOptions, runtime: &Handle) -> anyhow::Result<Repor
 
     step("reading the database");
     runtime.block_on(snapshot.load(&mut facts))?;
-    let mut raw = Live { topics, snapshot, runtime };
+    facts.catalogue.is_unchanged = options.catalogue_is_unchanged;
+    let mut raw = Live { topics, snapshot, url: &options.database_url, runtime };
     let (mut checks, mut notes) = compare(&facts, &observed, &mut raw, step)?;
     let (check, waiting) = offsets_check(&facts, &observed, &now);
     checks.push(check);
@@ -66,6 +70,7 @@ pub fn verify(options: &VerifyOptions, runtime: &Handle) -> anyhow::Result<Repor
 struct Live<'r> {
     topics: Topics,
     snapshot: Snapshot,
+    url: &'r str,
     runtime: &'r Handle,
 }
 
@@ -96,6 +101,10 @@ impl Raw for Live<'_> {
     fn aged_before(&mut self, topic: &str) -> anyhow::Result<Option<i64>> {
         self.runtime.block_on(self.topics.aged_before(topic))
     }
+
+    fn positions_now(&mut self) -> anyhow::Result<Vec<Position>> {
+        self.runtime.block_on(database::positions_now(self.url))
+    }
 }
 
 /// Compares the database with the topics: every check but the one of the offsets, and what could not be checked.
@@ -105,8 +114,10 @@ pub fn compare(
     raw: &mut dyn Raw,
     step: &dyn Fn(&str),
 ) -> anyhow::Result<(Vec<Check>, Vec<String>)> {
-    let Inputs { settled, events, paid, replayed } = inputs(facts, observed, raw, step)?;
+    let Inputs { settled, events, paid, replayed, deserved } = inputs(facts, observed, raw, step)?;
     let (mut checks, mut notes) = (settled.checks, settled.notes);
+    notes.extend(deserved.1);
+    checks.push(deserved.0);
     step("comparing the ledger");
     let movements = Movements::of(facts);
     checks.push(fates::by_day(facts));
@@ -127,7 +138,7 @@ pub fn compare(
     step("reading inventory_updates");
     let mut updates = updates::Updates::new(facts, &movements);
     let aged_until = outputs(observed, raw, updates::TOPIC, |record| updates.record(record))?;
-    let (check, excused) = updates.finish(&absent(facts, observed, aged_until));
+    let (check, excused) = updates.finish(&absent(facts, observed, aged_until), &raw.positions_now()?);
     checks.push(check);
     notes.extend(excused_note(updates::TOPIC, excused));
 
@@ -138,7 +149,7 @@ pub fn compare(
         let (beginning, length) = raw.beginning(facts, cut.at, cut.kept)?;
         dlq.settle_cut(&cut, beginning, length);
     }
-    let (check, excused) = dlq.finish(&absent(facts, observed, aged_until));
+    let (check, excused) = dlq.finish(&absent(facts, observed, aged_until), &raw.positions_now()?);
     checks.push(check);
     notes.extend(excused_note(dlq::TOPIC, excused));
     Ok((checks, notes))
@@ -150,6 +161,7 @@ struct Inputs {
     events: Vec<Check>,
     paid: Vec<Check>,
     replayed: Check,
+    deserved: (Check, Vec<String>),
 }
 
 /// Compares the input topics with the log and the ledger; where a topic has lost its beginning, the log stands in for it.
@@ -163,6 +175,7 @@ fn inputs(
     let mut events = lines::Events::new(facts);
     let mut paid = payments::Events::new(facts);
     let mut replayed = replays::Replays::new(facts);
+    let mut rejects = rejects::Rejects::new(facts);
     let mut applied = |row: &LogRow, value: &[u8]| match facts.source(row.at.slot) {
         Some(source) => events.applied(row, source, value),
         None if facts.is_of_payments(row.at.slot) => paid.applied(row, value),
@@ -189,8 +202,9 @@ fn inputs(
         raw.read(topic, &spans, &mut |record| {
             let Some(slot) = facts.find_slot(topic, record.partition) else { return };
             replayed.record(slot, record);
-            let row = fates.record(slot, record).filter(|row| row.applied);
-            if let (Some(row), Some(value)) = (row, record.value) {
+            let row = fates.record(slot, record);
+            rejects.record(slot, record, row);
+            if let (Some(row), Some(value)) = (row.filter(|row| row.applied), record.value) {
                 applied(row, value);
             }
         })?;
@@ -214,6 +228,7 @@ fn inputs(
         events: events.finish(complete),
         paid: paid.finish(),
         replayed: replayed.finish(&from),
+        deserved: rejects.finish(),
     })
 }
 
@@ -262,22 +277,17 @@ fn excused_note(topic: &str, excused: u64) -> Option<String> {
     (excused > 0).then_some(words)
 }
 
-fn offsets_check(
-    facts: &Facts,
-    observed: &Observed,
-    now: &[(String, i32, i64, i64)],
-) -> (Check, Vec<String>) {
+fn offsets_check(facts: &Facts, observed: &Observed, now: &[Position]) -> (Check, Vec<String>) {
     let inputs: Vec<offsets::Input> = (facts.all_slots().zip(&facts.partitions))
         .zip(observed.committed.iter().zip(&observed.inputs))
         .map(|((slot, partition), (committed, extent))| {
-            let now =
-                now.iter().find(|(topic, p, ..)| *topic == partition.topic && *p == partition.partition);
+            let now = now.iter().find(|p| (&p.topic, p.partition) == (&partition.topic, partition.partition));
             let progress = facts.progress(slot);
             offsets::Input {
                 name: partition.to_string(),
                 progress,
-                next_offset_now: now.map_or(progress.next_offset, |(_, _, offset, _)| *offset),
-                timer_seq_now: now.map_or(progress.timer_seq, |(.., number)| *number),
+                next_offset_now: now.map_or(progress.next_offset, |now| now.next_offset),
+                timer_seq_now: now.map_or(progress.timer_seq, |now| now.timer_seq),
                 committed: committed.map(|committed| committed.offset),
                 number: committed.and_then(|committed| committed.number),
                 low: extent.low,

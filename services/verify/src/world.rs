@@ -10,6 +10,7 @@ use chrono::{DateTime, SecondsFormat};
 use serde_json::json;
 use uuid::Uuid;
 
+use crate::database::Position;
 use crate::digest::Digest;
 use crate::facts::{
     Coordinates, Facts, Header, Line, LineKind, LogRow, OrderStatus, Partition, Progress, Rejection, Source,
@@ -44,6 +45,9 @@ pub struct World {
     pub logged: BTreeMap<(String, i64), Vec<u8>>,
     /// Before when records may have aged out of the output topics.
     pub aged_before: Option<i64>,
+    /// How many more records of each partition are settled when the outputs have been read.
+    pub ahead: i64,
+    now: Vec<Position>,
 }
 
 /// A line as the tests write it down: line_no, product, quantity, price in ten-thousandths.
@@ -202,7 +206,7 @@ impl World {
     }
 
     /// Rejects a record: its row in the log, and what is in `dlq` of it.
-    fn reject(&mut self, topic: &'static str, value: Option<&[u8]>, reason: &str) {
+    pub fn reject(&mut self, topic: &'static str, value: Option<&[u8]>, reason: &str) {
         let own = vec![("trace".to_owned(), Some(b"abc".to_vec())), ("empty".to_owned(), None)];
         let record = Kept {
             key: Some(b"key".to_vec()),
@@ -290,7 +294,14 @@ impl World {
         };
         let committed = self.facts.partitions.iter().map(|p| p.progress.map(committed)).collect();
         let observed = Observed { committed, inputs, outputs };
-        let facts = std::mem::replace(&mut self.facts, Facts::new(chrono_tz::UTC));
+        let facts = std::mem::replace(&mut self.facts, Facts::new(chrono_tz::UTC, ""));
+        let position = |p: &Partition| Position {
+            topic: p.topic.clone(),
+            partition: p.partition,
+            next_offset: p.progress.map_or(0, |progress| progress.next_offset + self.ahead),
+            timer_seq: 0,
+        };
+        self.now = facts.partitions.iter().map(position).collect();
         let (checks, notes) = verification::compare(&facts, &observed, self, &|_| {}).unwrap();
         self.facts = facts;
         Report::new(checks, notes)
@@ -312,6 +323,10 @@ impl World {
 impl Raw for World {
     fn aged_before(&mut self, _topic: &str) -> anyhow::Result<Option<i64>> {
         Ok(self.aged_before)
+    }
+
+    fn positions_now(&mut self) -> anyhow::Result<Vec<Position>> {
+        Ok(self.now.clone())
     }
 
     fn read(&mut self, topic: &str, spans: &[Span], each: &mut dyn FnMut(&Record<'_>)) -> anyhow::Result<()> {

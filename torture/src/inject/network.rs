@@ -13,6 +13,7 @@ use crate::world::World;
 pub async fn inject(world: &World, fault: &Fault) -> Took {
     let target = usize::from(fault.target);
     let database = &world.database_links[target % world.database_links.len()];
+    let worker = &world.worker_links[target % world.worker_links.len()];
     let all: Vec<&Arc<Link>> = world.broker_links.iter().flatten().collect();
     let broker = all[target % all.len()];
     match fault.kind {
@@ -28,6 +29,8 @@ pub async fn inject(world: &World, fault: &Fault) -> Took {
             let links: Vec<_> = world.broker_links[target % world.broker_links.len()].iter().collect();
             hold(&links, stopped(fault), fault).await;
         }
+        Kind::CutJobs => hold(&[worker], Line::Cut, fault).await,
+        Kind::StopJobs => hold(&[worker], stopped(fault), fault).await,
         Kind::CutProducer => {
             hold(&[&world.producer_links[target % world.producer_links.len()]], Line::Cut, fault).await;
         }

@@ -69,13 +69,13 @@ async fn in_session(world: &World, fault: &Fault) -> Took {
         let mut session = session(world).await?;
         match fault.kind {
             Kind::Terminate => {
-                let sql = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
-                    WHERE datname = current_database() AND pid <> pg_backend_pid()";
+                let sql = "SELECT count(*) FILTER (WHERE pg_terminate_backend(pid) AND application_name LIKE 'stocktide%')
+                    FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
                 again_and_again(&mut session, sql, Duration::from_millis(200), fault.hold).await
             }
             Kind::Cancel => {
-                let sql = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
-                    WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()";
+                let sql = "SELECT count(*) FILTER (WHERE pg_cancel_backend(pid) AND application_name LIKE 'stocktide%')
+                    FROM pg_stat_activity WHERE datname = current_database() AND state = 'active' AND pid <> pg_backend_pid()";
                 again_and_again(&mut session, sql, Duration::from_millis(30), fault.hold).await
             }
             Kind::LockStock => {
@@ -118,6 +118,7 @@ async fn session(world: &World) -> anyhow::Result<PgConnection> {
         .context("no session")
 }
 
+/// Does something to the others' sessions, which answers how many of the services' it was done to; at least to one, at last.
 async fn again_and_again(
     session: &mut PgConnection,
     sql: &'static str,
@@ -125,9 +126,11 @@ async fn again_and_again(
     hold: Duration,
 ) -> anyhow::Result<()> {
     let deadline = Instant::now() + hold;
+    let mut hit = 0_i64;
     loop {
-        sqlx::raw_sql(sql).execute(&mut *session).await?;
+        hit += sqlx::query_scalar::<_, i64>(sql).fetch_one(&mut *session).await?;
         if Instant::now() >= deadline {
+            anyhow::ensure!(hit > 0, "no service had a session, or a statement, at that time");
             return Ok(());
         }
         sleep(pause).await;

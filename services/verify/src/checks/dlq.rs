@@ -3,7 +3,8 @@
 use rustc_hash::FxHashMap;
 
 use crate::checks::fates;
-use crate::checks::updates::{Absent, source_of};
+use crate::checks::updates::{Absent, Beyond, source_of};
+use crate::database::Position;
 use crate::digest::Digest;
 use crate::facts::{Coordinates, Facts, LogRow};
 use crate::record::{Fingerprint, Record};
@@ -27,6 +28,7 @@ pub struct Dlq<'f> {
     /// Per log row, whether its record came by.
     seen: Vec<bool>,
     cut: Vec<Cut>,
+    beyond: Beyond,
 }
 
 /// A value that was too large for the topic: its beginning is there, and how long it was.
@@ -49,7 +51,14 @@ impl<'f> Dlq<'f> {
             TOPIC,
             "dlq holds each rejected record once, with its bytes and its reason, and nothing else",
         );
-        Dlq { facts, originals, check, seen: vec![false; facts.log.len()], cut: Vec::new() }
+        Dlq {
+            facts,
+            originals,
+            check,
+            seen: vec![false; facts.log.len()],
+            cut: Vec::new(),
+            beyond: Beyond::default(),
+        }
     }
 
     /// Compares a record; returns when the original was processed, where the log knows it as rejected.
@@ -61,6 +70,7 @@ impl<'f> Dlq<'f> {
             return None;
         };
         if at.offset >= facts.progress(at.slot).next_offset {
+            self.beyond.add(at, place());
             return None;
         }
         let row = facts
@@ -161,8 +171,9 @@ impl<'f> Dlq<'f> {
     }
 
     /// Ends the comparison: what is not there differs, unless it is excused. The number of excused ones, too.
-    pub fn finish(mut self, absent: &Absent) -> (Check, u64) {
+    pub fn finish(mut self, absent: &Absent, now: &[Position]) -> (Check, u64) {
         let facts = self.facts;
+        std::mem::take(&mut self.beyond).judge(facts, now, &mut self.check);
         let mut excused = 0;
         let mut before = None;
         for (row, _) in facts.log.iter().zip(&self.seen).filter(|(row, seen)| !row.applied && !**seen) {

@@ -1,11 +1,14 @@
 //! `inventory_updates`, in read_committed: exactly the ledger's movements, each once.
 
-use chrono::DateTime;
-use serde::Deserialize;
 use std::borrow::Cow;
+
+use chrono::DateTime;
+use rustc_hash::FxHashMap;
+use serde::Deserialize;
 use uuid::Uuid;
 
-use crate::facts::{Coordinates, Facts};
+use crate::database::Position;
+use crate::facts::{Coordinates, Facts, Slot};
 use crate::movements::{Movement, Movements};
 use crate::record::Record;
 use crate::report::Check;
@@ -42,6 +45,36 @@ pub struct Updates<'f> {
     check: Check,
     /// Per movement, whether its record came by.
     seen: Vec<bool>,
+    beyond: Beyond,
+}
+
+/// Outputs of records that were settled after the database was read: per input partition the farthest one, and where it stands.
+#[derive(Debug, Default)]
+pub struct Beyond(FxHashMap<Slot, (i64, String)>);
+
+impl Beyond {
+    /// Takes note of an output.
+    pub fn add(&mut self, of: Coordinates, place: String) {
+        let farthest = self.0.entry(of.slot).or_insert((of.offset, String::new()));
+        if farthest.0 <= of.offset {
+            *farthest = (of.offset, place);
+        }
+    }
+
+    /// Says which of them come from no record that is settled by `now`: topic, partition and next offset, read after the outputs
+    /// were. Nothing is put out before it is committed.
+    pub fn judge(self, facts: &Facts, now: &[Position], check: &mut Check) {
+        let mut farthest: Vec<_> = self.0.into_iter().collect();
+        farthest.sort_unstable();
+        for (slot, (offset, place)) in farthest {
+            let Some(partition) = facts.partition(slot) else { continue };
+            let settled = now.iter().any(|p| {
+                (&p.topic, p.partition) == (&partition.topic, partition.partition) && offset < p.next_offset
+            });
+            check
+                .expect(settled, || format!("{partition}@{offset}: is not settled, yet {place} comes of it"));
+        }
+    }
 }
 
 /// What a reader of an output topic cannot expect to find in it.
@@ -69,7 +102,13 @@ impl<'f> Updates<'f> {
     pub fn new(facts: &'f Facts, movements: &'f Movements) -> Updates<'f> {
         let check =
             Check::new(TOPIC, "inventory_updates holds each change of the ledger once, with its figures");
-        Updates { facts, movements, check, seen: vec![false; movements.all().len()] }
+        Updates {
+            facts,
+            movements,
+            check,
+            seen: vec![false; movements.all().len()],
+            beyond: Beyond::default(),
+        }
     }
 
     /// Compares a record; returns when its event was processed, where it belongs to the ledger.
@@ -80,8 +119,8 @@ impl<'f> Updates<'f> {
             self.check.differs(|| format!("{}: its headers name no input record that is known", place()));
             return None;
         };
-        // What was applied after the database was read is another run's business.
         if at.offset >= facts.progress(at.slot).next_offset {
+            self.beyond.add(at, place());
             return None;
         }
         let update: Update<'_> = match record.value.map(serde_json::from_slice) {
@@ -123,8 +162,9 @@ impl<'f> Updates<'f> {
     }
 
     /// Ends the comparison: what was never published differs, unless it is excused. The number of excused ones, too.
-    pub fn finish(mut self, absent: &Absent) -> (Check, u64) {
+    pub fn finish(mut self, absent: &Absent, now: &[Position]) -> (Check, u64) {
         let facts = self.facts;
+        self.beyond.judge(facts, now, &mut self.check);
         let mut excused = 0;
         for (movement, _) in self.movements.all().iter().zip(&self.seen).filter(|(_, seen)| !**seen) {
             if absent.excuses(movement.at, movement.processed_at) {

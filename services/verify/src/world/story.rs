@@ -12,7 +12,14 @@ impl World {
     /// Everything as it should be; two orders, a store's sale, a return, a cancellation, two restocks, a duplicate, two
     /// rejects, and payments.
     pub fn sound() -> World {
-        let mut facts = Facts::new("Europe/London".parse().unwrap());
+        let mut facts = Facts::new("Europe/London".parse().unwrap(), "GBP");
+        for product in ["22423", "84879", "POST"] {
+            facts.catalogue.products.insert(facts.names.intern(product));
+        }
+        for location in ["online", "store-1"] {
+            facts.catalogue.locations.insert(facts.names.intern(location));
+        }
+        facts.catalogue.suppliers.insert(facts.names.intern("S"));
         for topic in ["online_orders", "payments", "store_sales", "supplier_restocks"] {
             let slot = facts.slot(topic, 0);
             facts.partitions[usize::from(slot.0)].progress = Some(Progress::default());
@@ -25,6 +32,8 @@ impl World {
             low: BTreeMap::new(),
             logged: BTreeMap::new(),
             aged_before: None,
+            ahead: 0,
+            now: Vec::new(),
         };
         world.open_stock("22423", "online", 50);
         world.open_stock("84879", "online", 10);
@@ -59,7 +68,7 @@ impl World {
         );
         self.header(1, a, Some(383_000), 383_000, OrderStatus::Cancelled);
 
-        let order = json!({"event_id": event_id(2), "order_id": "B", "order_timestamp": "2011-06-30T23:30:00Z",
+        let order = json!({"event_id": event_id(2), "order_id": "B", "currency": "gbp", "order_timestamp": "2011-06-30T23:30:00Z",
             "order_value": "20.00", "items": [{"product_id": "84879", "quantity": 12}]});
         let b = About { business_id: "B", party: None, at: "2011-06-30T23:30:00Z", ..a };
         self.apply("online_orders", 2, &order, b, &[(1, "84879", 12, 16_900)]);
