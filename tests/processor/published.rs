@@ -78,10 +78,10 @@ async fn a_batch_is_one_line_at_debug_which_tells_its_fates_and_no_payload() {
     assert!(!text.contains("abracadabra"), "{text}");
     let mut told: BTreeMap<&str, u64> = BTreeMap::new();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    for line in lines.iter().filter(|line| line["fields"]["message"] == "a batch is applied") {
+    for line in lines.iter().filter(|line| line["message"] == "a batch is applied") {
         assert_eq!(line["level"], "DEBUG");
         for name in ["records", "applied", "duplicates", "rejected", "parked"] {
-            *told.entry(name).or_default() += line["fields"][name].as_u64().unwrap();
+            *told.entry(name).or_default() += line[name].as_u64().unwrap();
         }
     }
     let expected = [("applied", 5), ("duplicates", 0), ("parked", 0), ("records", 6), ("rejected", 1)];
