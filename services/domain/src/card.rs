@@ -206,9 +206,9 @@ struct Run {
     digits: Vec<Digit>,
     /// Which of `digits` stand together without a separator.
     groups: Vec<Range<usize>>,
-    /// Before which of `digits` more stands than a single space or dash.
+    /// Before which of `digits` more stands than a single space or dash, ascending.
     loose: Vec<usize>,
-    /// Before which of `digits` a single dot stands.
+    /// Before which of `digits` a single dot stands, ascending.
     dotted: Vec<usize>,
     /// What stands before: the nearer character last.
     before: [Kind; 2],
@@ -318,7 +318,10 @@ impl Run {
                 break;
             }
             all_long &= group.len() >= LEAST_GROUP_DIGITS;
-            let within = |places: &[usize]| places.iter().any(|place| start < *place && *place < group.end);
+            let within = |places: &[usize]| {
+                let next = places.partition_point(|place| *place <= start);
+                places.get(next).is_some_and(|place| *place < group.end)
+            };
             let (dotted, loose) = (within(&self.dotted), within(&self.loose));
             // One dot alone makes a decimal number of two groups.
             let stands_together = !dotted || last >= first + 2;
@@ -338,7 +341,7 @@ impl Run {
         let fraction = if leads {
             self.before[1] == Kind::Dot && matches!(self.before[0], Kind::Digit(_))
         } else {
-            self.dotted.contains(&range.start)
+            self.dotted.binary_search(&range.start).is_ok()
         };
         let digits = &self.digits[range];
         let phone = leads && self.before[1] == Kind::Plus && digits.len() <= MOST_PHONE_DIGITS;

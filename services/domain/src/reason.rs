@@ -106,7 +106,8 @@ impl Reject {
             }
             clean.push(c);
         }
-        Reject { reason, detail: clean, event_id }
+        // What is left of a longer number may be one that a card has.
+        Reject { reason, detail: crate::card::masked(&clean).into_owned(), event_id }
     }
 }
 
@@ -119,6 +120,13 @@ mod tests {
         for &reason in Reason::ALL {
             assert_eq!(Reason::from_code(reason.code()), Some(reason));
         }
+    }
+
+    #[test]
+    fn a_detail_that_is_cut_within_digits_shows_no_card_number_of_them() {
+        let dashed = "-".repeat(DETAIL_LIMIT - 16) + "41111111111111112222";
+        let reject = Reject::new(Reason::SchemaViolation, dashed, None);
+        assert!(reject.detail.ends_with("-************1111"), "{}", reject.detail);
     }
 
     #[test]

@@ -4,20 +4,21 @@
 /// Reads a decimal: optional sign, digits, optional fraction, optional exponent. `None` where it is no decimal, or not a
 /// whole number of ten-thousandths that fits.
 pub fn parse(text: &str) -> Option<i128> {
-    let (mantissa, exponent) = match text.split_once(['e', 'E']) {
-        Some((mantissa, exponent)) => (mantissa, exponent.parse::<i64>().ok()?),
-        None => (text, 0),
-    };
+    let (mantissa, exponent) = text.split_once(['e', 'E']).map_or((text, "0"), |(mantissa, e)| (mantissa, e));
     let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits: String = whole.chars().chain(fraction.chars()).collect();
     let (sign, digits) = digits.strip_prefix('-').map_or((1, digits.as_str()), |digits| (-1, digits));
-    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+    let exponent_digits = exponent.strip_prefix(['+', '-']).unwrap_or(exponent);
+    let are_digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
+    if !are_digits(digits) || !are_digits(exponent_digits) {
         return None;
     }
     let significant = digits.trim_end_matches('0');
+    // However it is shifted.
     if significant.is_empty() {
         return Some(0);
     }
+    let exponent = exponent.parse::<i64>().ok()?;
     // value = significant × 10^shift ten-thousandths
     let zeros = i64::try_from(digits.len() - significant.len()).ok()?;
     let shift =
@@ -44,6 +45,7 @@ mod tests {
         for (text, ten_thousandths, again) in [
             ("2.55", 25_500, "2.55"),
             ("0", 0, "0.00"),
+            ("0e-99999999999999999999", 0, "0.00"),
             ("-0.0001", -1, "-0.0001"),
             ("1e2", 1_000_000, "100.00"),
             ("1.5E-3", 15, "0.0015"),

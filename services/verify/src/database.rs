@@ -136,6 +136,7 @@ impl Snapshot {
         let Facts { names, catalogue, .. } = facts;
         for (table, sql, known) in [
             ("products", "SELECT product_id FROM products", &mut catalogue.products),
+            ("products", "SELECT product_id FROM products WHERE kind = 'service'", &mut catalogue.services),
             ("locations", "SELECT location_id FROM locations", &mut catalogue.locations),
             ("suppliers", "SELECT supplier_id FROM suppliers", &mut catalogue.suppliers),
         ] {

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 
 use chrono::DateTime;
 use serde::de::IgnoredAny;
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::amount;
@@ -97,8 +98,9 @@ pub fn possible(defect: Defect, topic: &str, value: Option<&[u8]>, rules: Rules<
     let perhaps = match defect {
         Defect::Large => bytes.len() > LEAST_LIMIT,
         Defect::Card => looks_like_a_card(bytes),
+        Defect::Price => leaves_a_price_open(topic, bytes),
         Defect::Time => {
-            // A day ahead is allowed, by a clock that may have jumped since.
+            // A day ahead is allowed when it is decoded, which is at most a day before it is settled.
             let now = Rules { settled_at: rules.settled_at.map(|at| at.saturating_sub(2 * DAY)), ..rules };
             certain(topic, value, now).contains(&Defect::Time)
         }
@@ -302,7 +304,7 @@ impl Found<'_> {
 
     fn lines(&mut self, raw: Option<&str>, known: [&'static str; 3], signed: bool) {
         let Some(raw) = raw else { return self.add(Defect::Schema) };
-        let Ok(lines) = serde_json::from_str::<Vec<Fields<'_>>>(raw) else { return self.add(Defect::Schema) };
+        let Some(lines) = elements(raw) else { return self.add(Defect::Schema) };
         match lines.len() {
             0 => self.add(Defect::Schema),
             1..=LINES => {}
@@ -310,8 +312,13 @@ impl Found<'_> {
         }
         let [product, quantity, price] = known;
         let mut sum = 0_i128;
-        for line in &lines {
-            self.once(line, &known);
+        // One at a time: they may be a million.
+        for line in lines {
+            let Ok(line) = Fields::parse(line.get()) else {
+                self.add(Defect::Schema);
+                continue;
+            };
+            self.once(&line, &known);
             self.id(line.raw(product), true);
             let units = self.quantity(line.raw(quantity), signed);
             let price = self.amount(line.raw(price));
@@ -432,6 +439,19 @@ impl Found<'_> {
     }
 }
 
+fn elements(list: &str) -> Option<Vec<&RawValue>> {
+    serde_json::from_str(list).ok()
+}
+
+/// Whether a line of a sale or a return leaves its price to the catalogue, which may then be too much.
+fn leaves_a_price_open(topic: &str, value: &[u8]) -> bool {
+    let fields = std::str::from_utf8(value).ok().and_then(|text| Fields::parse(text).ok());
+    let lines = fields.as_ref().and_then(|fields| elements(fields.raw("items")?)).unwrap_or_default();
+    let is_open =
+        |line: &&RawValue| Fields::parse(line.get()).is_ok_and(|line| line.raw("price_per_unit").is_none());
+    matches!(topic, "online_orders" | "store_sales") && lines.iter().any(is_open)
+}
+
 fn is_integer(raw: &str) -> bool {
     let digits = raw.strip_prefix('-').unwrap_or(raw);
     !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit())
@@ -524,7 +544,8 @@ fn looks_like_a_card(value: &[u8]) -> bool {
 /// The character that an escape stands for; the backslash is read.
 fn escape(rest: &mut std::str::Chars<'_>) -> char {
     if let Some(after) = rest.as_str().strip_prefix('u') {
-        let code = after.get(..4).and_then(|hex| u32::from_str_radix(hex, 16).ok());
+        let hex = after.get(..4).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
+        let code = hex.and_then(|hex| u32::from_str_radix(hex, 16).ok());
         if let Some(code) = code {
             rest.nth(4);
             return char::from_u32(code).unwrap_or('\u{fffd}');
@@ -534,11 +555,12 @@ fn escape(rest: &mut std::str::Chars<'_>) -> char {
 }
 
 fn luhn(digits: &[u32]) -> bool {
-    let doubled = |digit: u32| [0, 2, 4, 6, 8, 1, 3, 5, 7, 9][digit as usize % 10];
-    let (even, odd): (Vec<_>, Vec<_>) =
-        digits.iter().rev().enumerate().partition(|(place, _)| place % 2 == 0);
-    let plain: u32 = even.into_iter().map(|(_, digit)| *digit).sum();
-    (plain + odd.into_iter().map(|(_, digit)| doubled(*digit)).sum::<u32>()).is_multiple_of(10)
+    const DOUBLED: [u32; 10] = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9];
+    let weighed = digits.iter().rev().enumerate().map(|(place, digit)| match place % 2 {
+        0 => *digit,
+        _ => DOUBLED[*digit as usize % 10],
+    });
+    weighed.sum::<u32>().is_multiple_of(10)
 }
 
 #[cfg(test)]
@@ -604,16 +626,19 @@ mod tests {
 
     #[test]
     fn what_depends_on_settings_and_clocks_is_possible_only() {
-        let possible = |defect, to: &str| {
+        let possible = |defect: Defect, to: &str| {
             let value = ORDER.replace("2026-11-20T10:00:00Z", to);
-            possible(defect, "online_orders", Some(value.as_bytes()), RULES)
+            super::possible(defect, "online_orders", Some(value.as_bytes()), RULES)
         };
         assert!(possible(Defect::Time, "2026-11-22T13:00:00Z"));
         assert!(!possible(Defect::Time, "2026-11-20T10:00:00Z"));
+        let open = ORDER.replace(",\"price_per_unit\":\"2.55\"", "");
+        assert!(super::possible(Defect::Price, "online_orders", Some(open.as_bytes()), RULES));
+        assert!(!possible(Defect::Price, ""));
+        assert!(possible(Defect::Card, "\\u+4111111111111111"));
         assert!(possible(Defect::Large, &"0".repeat(2_000)) && !possible(Defect::Large, ""));
         assert!(
-            possible(Defect::Card, "3530 1113-3330\\u00300000")
-                && !possible(Defect::Card, "3530 1113 3330 0001")
+            possible(Defect::Card, "3530 1113-3330\\u0030000") && !possible(Defect::Card, "3530 1113 3330")
         );
     }
 

@@ -86,38 +86,52 @@ pub fn read(source: Source, value: &[u8]) -> Result<Event<'_>, String> {
     let text = std::str::from_utf8(value).map_err(|e| e.to_string())?;
     let fields = Fields::parse(text).map_err(|e| e.to_string())?;
     let kind = kind(source, &fields)?;
-    let (business_id, time, location) = match source {
-        Source::OnlineOrders => {
-            ("order_id", "order_timestamp", fields.text("location_id")?.unwrap_or(ONLINE.into()))
-        }
-        Source::StoreSales => ("sale_id", "sold_at", fields.required("store_id")?),
-        Source::SupplierRestocks => ("restock_id", "received_at", fields.required("location_id")?),
+    let (business_id, time, total, price) = match source {
+        Source::OnlineOrders => ("order_id", "order_timestamp", "order_value", "price_per_unit"),
+        Source::StoreSales => ("sale_id", "sold_at", "total", "price_per_unit"),
+        Source::SupplierRestocks => ("restock_id", "received_at", "", "unit_cost"),
     };
-    let party = match source {
-        Source::OnlineOrders => fields.text("user_id")?,
-        Source::StoreSales => None,
-        Source::SupplierRestocks => fields.text("supplier_id")?,
-    };
-    let online = source == Source::OnlineOrders;
-    let price = if source == Source::SupplierRestocks { "unit_cost" } else { "price_per_unit" };
-    let has_items = !matches!(kind, Kind::Shipped | Kind::Delivered | Kind::Cancelled);
-    Ok(Event {
+    let mut event = Event {
         id: fields.id()?,
         kind,
         occurred_at: fields.moment(time)?,
         business_id: fields.required(business_id)?,
-        location,
-        party,
-        original: if kind == Kind::Return { fields.text("original_id")? } else { None },
-        address: if online { fields.address()? } else { None },
-        payment_method: fields.text("payment_method")?,
-        stated_value: if kind == Kind::Sale {
-            fields.amount(if online { "order_value" } else { "total" })?
-        } else {
-            None
-        },
-        items: if has_items { fields.items(price)? } else { Vec::new() },
-    })
+        location: ONLINE.into(),
+        party: None,
+        original: None,
+        address: None,
+        payment_method: None,
+        stated_value: None,
+        items: Vec::new(),
+    };
+    // Only what its kind has is read: whatever else stands there means nothing.
+    if matches!(kind, Kind::Shipped | Kind::Delivered | Kind::Cancelled) {
+        return Ok(event);
+    }
+    event.items = fields.items(price)?;
+    match source {
+        Source::OnlineOrders => {
+            event.party = fields.text("user_id")?;
+            event.location = fields.text("location_id")?.unwrap_or(ONLINE.into());
+        }
+        Source::StoreSales => event.location = fields.required("store_id")?,
+        Source::SupplierRestocks => {
+            event.party = fields.text("supplier_id")?;
+            event.location = fields.required("location_id")?;
+        }
+    }
+    match kind {
+        Kind::Sale => {
+            event.payment_method = fields.text("payment_method")?;
+            event.stated_value = fields.amount(total)?;
+            if source == Source::OnlineOrders {
+                event.address = fields.address()?;
+            }
+        }
+        Kind::Return => event.original = fields.text("original_id")?,
+        _ => {}
+    }
+    Ok(event)
 }
 
 /// A payment's event as its producer wrote it.

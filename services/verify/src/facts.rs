@@ -73,6 +73,8 @@ pub struct Facts {
 pub struct Catalogue {
     /// `products`
     pub products: FxHashSet<Name>,
+    /// Those of them that move no stock.
+    pub services: FxHashSet<Name>,
     /// `locations`
     pub locations: FxHashSet<Name>,
     /// `suppliers`

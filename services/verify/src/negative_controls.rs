@@ -536,15 +536,6 @@ fn world_name(facts: &mut Facts) -> crate::names::Name {
     facts.names.intern("u1")
 }
 
-#[test]
-fn what_was_published_after_the_database_was_read_is_left_out() {
-    let mut world = World::sound();
-    let mut later = world.topics["inventory_updates"][0].clone();
-    later.headers[2].1 = Some(b"99".to_vec());
-    world.add("inventory_updates", later);
-    assert!(world.report().ok);
-}
-
 fn of_updates(report: &Report) -> &crate::Check {
     report.checks.iter().find(|check| check.name == "inventory_updates").unwrap()
 }

@@ -3,7 +3,10 @@
 //! A reason that speaks of something else than the record (an order, the stock, the catalogue) held at the moment of the rejection.
 //! What came before it is known within a partition only, so a reject is taken for wrong where no order of events could explain it.
 
+use std::collections::BTreeMap;
+
 use rustc_hash::{FxHashMap, FxHashSet};
+use uuid::Uuid;
 
 use crate::defects::{self, Defect, Rules};
 use crate::event::{self, Event, Kind};
@@ -13,7 +16,8 @@ use crate::record::Record;
 use crate::report::Check;
 
 /// Processors whose clocks lie further apart than this (microseconds) are not expected.
-const CLOCKS: i64 = 3 * 60 * 60 * 1_000_000;
+const CLOCKS: i64 = 3 * HOUR;
+const HOUR: i64 = 60 * 60 * 1_000_000;
 
 type OrderKey = (Source, Name);
 type StockKey = (Name, Name);
@@ -34,6 +38,7 @@ pub struct Rejects<'f> {
 #[derive(Debug)]
 struct Question {
     at: Coordinates,
+    event: Option<Uuid>,
     processed_at: i64,
     about: About,
 }
@@ -89,18 +94,36 @@ impl<'f> Rejects<'f> {
                 .expect(wrong.is_empty(), || format!("{}: not rejected, yet {}", facts.shown(at), codes()));
         };
         let reason = facts.rejections.get(&at).and_then(|rejection| rejection.reason);
-        let Some(reason) = reason.map(|reason| facts.names.text(reason)) else { return };
-        let deserved = match Defect::of_code(reason) {
-            Some(defect) => defects::possible(defect, &partition.topic, record.value, rules)
-                .then_some(())
-                .ok_or_else(|| "nothing in the record is".to_owned()),
-            None => self.by_the_others(row, reason, record.value.unwrap_or_default()),
+        let Some(reason) = reason.map(|reason| facts.names.text(reason)) else {
+            return self.check.differs(|| format!("{}: rejected without a reason", facts.shown(at)));
         };
+        let deserved = self.deserves(&partition.topic, record.value, rules, row, reason);
         self.check
             .item(deserved.err().map(|why| format!("{}: rejected as {reason}, but {why}", facts.shown(at))));
     }
 
-    /// Judges a reject whose reason is not in its bytes alone, or leaves it for the end.
+    fn deserves(
+        &mut self,
+        topic: &str,
+        value: Option<&[u8]>,
+        rules: Rules<'_>,
+        row: &LogRow,
+        reason: &str,
+    ) -> Result<(), String> {
+        let certain = defects::certain(topic, value, rules);
+        // A card number is looked for before anything else is read, but not in what is too large.
+        if certain.contains(&Defect::Card) && !["card_number", "too_large"].contains(&reason) {
+            return Err("it holds a card number".to_owned());
+        }
+        match (Defect::of_code(reason), certain.first()) {
+            (Some(defect), _) if defects::possible(defect, topic, value, rules) => Ok(()),
+            (Some(_), _) => Err("nothing in the record is".to_owned()),
+            (None, Some(defect)) => Err(format!("it is {}", defect.code())),
+            (None, None) => self.by_the_others(row, reason, value.unwrap_or_default()),
+        }
+    }
+
+    /// Judges a reject whose reason is not in its bytes, or leaves it for the end.
     fn by_the_others(&mut self, row: &LogRow, reason: &str, value: &[u8]) -> Result<(), String> {
         let facts = self.facts;
         if reason == "refused_by_database" {
@@ -120,7 +143,8 @@ impl<'f> Rejects<'f> {
                 _ => about(facts, source, &event, reason)?,
             }
         };
-        let question = |about| Question { at: row.at, processed_at: row.processed_at, about };
+        let question =
+            |about| Question { at: row.at, event: row.event, processed_at: row.processed_at, about };
         self.questions.extend(about.map(question));
         Ok(())
     }
@@ -166,9 +190,33 @@ impl<'f> Rejects<'f> {
         Ok(())
     }
 
+    /// What was applied names nothing that the catalogue does not have; from there nothing is ever taken away.
+    fn unknown_names(&mut self) {
+        let (facts, catalogue) = (self.facts, &self.facts.catalogue);
+        for line in &facts.lines {
+            let is_delivery = matches!(line.kind, LineKind::Received | LineKind::Adjustment);
+            let supplier = line.party.filter(|_| is_delivery);
+            let unknown = [
+                Some(line.product).filter(|name| !catalogue.products.contains(name)),
+                Some(line.location).filter(|name| !catalogue.locations.contains(name)),
+                supplier.filter(|name| !catalogue.suppliers.contains(name)),
+            ];
+            if let Some(name) = unknown.into_iter().flatten().next() {
+                self.check.differs(|| {
+                    format!(
+                        "{}: applied, yet the catalogue has no {}",
+                        facts.shown(line.at),
+                        facts.names.text(name)
+                    )
+                });
+            }
+        }
+    }
+
     /// Answers what was left, and ends: the check, and what could not be judged.
     pub fn finish(mut self) -> (Check, Vec<String>) {
         let facts = self.facts;
+        self.unknown_names();
         let questions = std::mem::take(&mut self.questions);
         let past = Past::of(facts, &questions);
         for question in &questions {
@@ -236,23 +284,54 @@ fn about(facts: &Facts, source: Source, event: &Event<'_>, reason: &str) -> Resu
 
 /// The units of each product; none where one of them is nobody's.
 fn units(facts: &Facts, event: &Event<'_>) -> Option<Vec<(Name, i64)>> {
-    let mut units: Vec<(Name, i64)> = Vec::new();
+    let mut units: FxHashMap<Name, i64> = FxHashMap::default();
     for item in &event.items {
-        let product = facts.names.find(&item.product)?;
-        match units.iter_mut().find(|(known, _)| *known == product) {
-            Some((_, sum)) => *sum += item.quantity,
-            None => units.push((product, item.quantity)),
+        let sum = units.entry(facts.names.find(&item.product)?).or_default();
+        *sum = sum.saturating_add(item.quantity);
+    }
+    Some(units.into_iter().collect())
+}
+
+/// What was there in an hour.
+#[derive(Debug, Clone, Copy)]
+struct Level {
+    least: i64,
+    /// The last change, and what it left.
+    version: i64,
+    after: i64,
+}
+
+/// A stock row through time.
+#[derive(Debug, Default)]
+struct Levels {
+    /// Before the first change.
+    opening: i64,
+    by_hour: BTreeMap<i64, Level>,
+}
+
+impl Levels {
+    fn add(&mut self, processed_at: i64, version: i64, after: i64) {
+        let new = Level { least: after, version, after };
+        let level = self.by_hour.entry(processed_at.div_euclid(HOUR)).or_insert(new);
+        level.least = level.least.min(after);
+        if version >= level.version {
+            (level.version, level.after) = (version, after);
         }
     }
-    Some(units)
+
+    /// The least that may have been there at a moment, by clocks that may differ.
+    fn least(&self, at: i64) -> i64 {
+        let [first, last] = [at - CLOCKS, at + CLOCKS].map(|at| at.div_euclid(HOUR));
+        let before = self.by_hour.range(..first).next_back().map_or(self.opening, |(_, level)| level.after);
+        self.by_hour.range(first..=last).map(|(_, level)| level.least).fold(before, i64::min)
+    }
 }
 
 /// What the ledger has of the orders and stock rows that are asked about.
 #[derive(Debug, Default)]
 struct Past<'f> {
     orders: FxHashMap<OrderKey, Vec<&'f Line>>,
-    /// The least that was ever there.
-    least: FxHashMap<StockKey, i64>,
+    stock: FxHashMap<StockKey, Levels>,
 }
 
 impl<'f> Past<'f> {
@@ -262,22 +341,23 @@ impl<'f> Past<'f> {
             past.orders.extend(question.about.order().map(|key| (key, Vec::new())));
             if let About::Short(wanted) = &question.about {
                 // A row that is not there has nothing.
-                past.least.extend(wanted.iter().map(|(row, _)| (*row, 0)));
+                past.stock.extend(wanted.iter().map(|(row, _)| (*row, Levels::default())));
             }
         }
         if questions.is_empty() {
             return past;
         }
-        for row in &facts.stock {
-            if let Some(least) = past.least.get_mut(&(row.product, row.location)) {
-                *least = row.opening;
+        // What a row begins with may be loaded as long as nothing has moved it, after a reject for want of it, too.
+        for row in facts.stock.iter().filter(|row| facts.catalogue.is_unchanged || row.opening < 0) {
+            if let Some(levels) = past.stock.get_mut(&(row.product, row.location)) {
+                levels.opening = row.opening;
             }
         }
         for line in &facts.lines {
-            if let (Some(least), Some(result)) =
-                (past.least.get_mut(&(line.product, line.location)), line.result)
+            if let (Some(levels), Some(result)) =
+                (past.stock.get_mut(&(line.product, line.location)), line.result)
             {
-                *least = (*least).min(result.quantity_after);
+                levels.add(line.processed_at, result.version, result.quantity_after);
             }
             let Some(source) = facts.source(line.at.slot) else { continue };
             if let Some(lines) = past.orders.get_mut(&(source, line.original.unwrap_or(line.business_id))) {
@@ -288,71 +368,76 @@ impl<'f> Past<'f> {
     }
 
     fn answer(&self, facts: &Facts, question: &Question) -> Result<(), String> {
-        let about = &question.about;
-        if let About::Short(wanted) = about {
-            let was_short =
-                |(row, units): &(StockKey, i64)| self.least.get(row).is_none_or(|least| units > least);
-            return wanted
-                .iter()
-                .any(was_short)
-                .then_some(())
-                .ok_or_else(|| "there was always enough in stock".to_owned());
-        }
-        let Some(key) = about.order() else { return Ok(()) };
+        let Some(key) = question.about.order() else { return self.was_short(facts, question) };
         let order = || facts.names.text(key.1);
         let lines = self.orders.get(&key).map_or(&[][..], Vec::as_slice);
-        let of = |kind: LineKind| lines.iter().filter(move |line| line.kind == kind);
-        let placed = of(LineKind::Sale).next();
-        let cancelled = of(LineKind::Cancellation).next();
-        match about {
-            About::Unknown(_) => match placed {
-                Some(placed) if !perhaps_before(question.at, placed.at) => {
-                    Err(format!("order {} was placed before, by {}", order(), facts.shown(placed.at)))
-                }
-                _ => Ok(()),
-            },
-            About::Cancelled(_) => {
-                let status = facts.header(key.0, key.1).map(|(_, header)| header.status);
-                match cancelled {
-                    Some(line)
-                        if status == Some(OrderStatus::Cancelled) && perhaps_before(line.at, question.at) =>
-                    {
-                        Ok(())
-                    }
-                    _ => Err(format!("order {} had not been cancelled", order())),
-                }
+        let first = |kind: LineKind| lines.iter().find(|line| line.kind == kind);
+        let (placed, cancelled) = (first(LineKind::Sale), first(LineKind::Cancellation));
+        let certainly_before = |line: &Line| line.processed_at < question.processed_at.saturating_sub(CLOCKS);
+        let is_known = |line: &&&Line| {
+            Some(line.event) == question.event && line.at.slot == question.at.slot && line.at < question.at
+        };
+        if let Some(line) = lines.iter().find(is_known) {
+            return Err(format!("its event was applied before, by {}", facts.shown(line.at)));
+        }
+        match (&question.about, placed) {
+            (About::Unknown(_), Some(placed))
+                if !perhaps_before(question.at, placed.at) || certainly_before(placed) =>
+            {
+                Err(format!("order {} was placed before, by {}", order(), facts.shown(placed.at)))
             }
-            About::Orphan(_) => match placed {
-                Some(placed) if placed.processed_at < question.processed_at.saturating_sub(CLOCKS) => {
-                    Err(format!("order {} was there, by {}", order(), facts.shown(placed.at)))
-                }
-                _ => Ok(()),
-            },
-            About::Returned(_, wanted) => {
-                if placed.is_none() {
-                    return Err(format!("there is no order {}", order()));
-                }
+            (About::Orphan(_), Some(placed)) if certainly_before(placed) => {
+                Err(format!("order {} was there, by {}", order(), facts.shown(placed.at)))
+            }
+            (About::Unknown(_) | About::Orphan(_) | About::Short(_), _) => Ok(()),
+            (About::Cancelled(_), _) => {
+                let status = facts.header(key.0, key.1).map(|(_, header)| header.status);
+                let may_be = cancelled.is_some_and(|line| perhaps_before(line.at, question.at));
+                let holds = may_be && status == Some(OrderStatus::Cancelled);
+                holds.then_some(()).ok_or_else(|| format!("order {} had not been cancelled", order()))
+            }
+            (About::Returned(..), None) => Err(format!("there is no order {}", order())),
+            (About::Returned(_, wanted), Some(_)) => {
                 if cancelled.is_some_and(|line| perhaps_before(line.at, question.at)) {
                     return Ok(());
                 }
-                let sum = |kind, product, before: bool| -> i64 {
-                    let counts = |line: &&&Line| {
-                        line.product == product && (!before || perhaps_before(line.at, question.at))
-                    };
-                    of(kind).filter(counts).map(|line| line.quantity).sum()
-                };
-                let left =
-                    |product| sum(LineKind::Sale, product, false) + sum(LineKind::Return, product, true);
-                let too_many = |(product, units): &(Name, i64)| *units > left(*product).max(0);
-                wanted
-                    .iter()
-                    .any(too_many)
-                    .then_some(())
-                    .ok_or_else(|| format!("that much was left of order {}", order()))
+                let left = left(lines, question);
+                let too_many =
+                    |(product, units): &(Name, i64)| *units > left.get(product).copied().unwrap_or(0).max(0);
+                let holds = wanted.iter().any(too_many);
+                holds.then_some(()).ok_or_else(|| format!("that much was left of order {}", order()))
             }
-            About::Short(_) => Ok(()),
         }
     }
+
+    fn was_short(&self, facts: &Facts, question: &Question) -> Result<(), String> {
+        let About::Short(wanted) = &question.about else { return Ok(()) };
+        let catalogue = &facts.catalogue;
+        let was_short = |(row, units): &(StockKey, i64)| {
+            let moves = !catalogue.is_unchanged || !catalogue.services.contains(&row.0);
+            moves && self.stock.get(row).is_none_or(|levels| *units > levels.least(question.processed_at))
+        };
+        let holds = wanted.iter().any(was_short);
+        holds.then_some(()).ok_or_else(|| "there was enough in stock".to_owned())
+    }
+}
+
+/// What is left of an order's units of each product, if all came back before that may have.
+fn left(lines: &[&Line], question: &Question) -> FxHashMap<Name, i64> {
+    let latest = question.processed_at.saturating_add(CLOCKS);
+    let mut left: FxHashMap<Name, i64> = FxHashMap::default();
+    for line in lines {
+        let counts = match line.kind {
+            LineKind::Sale => true,
+            LineKind::Return => perhaps_before(line.at, question.at) && line.processed_at <= latest,
+            _ => false,
+        };
+        if counts {
+            let units = left.entry(line.product).or_default();
+            *units = units.saturating_add(line.quantity);
+        }
+    }
+    left
 }
 
 /// Whether one record may have been settled before another: only their partition tells.

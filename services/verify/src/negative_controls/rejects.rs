@@ -92,7 +92,7 @@ fn a_reject_whose_reason_does_not_hold_is_named() {
         ("supplier_restocks", delivery("S"), "unknown_supplier", "the catalogue knows all that it names"),
         (online, order("C", "online", "22423", 1), "order_conflict", "there is no order C"),
         (online, about_order("shipped", "B"), "order_conflict", "it places no order"),
-        (online, order("C", "online", "22423", 10), "insufficient_stock", "there was always enough in stock"),
+        (online, order("C", "online", "22423", 10), "insufficient_stock", "there was enough in stock"),
         (
             online,
             about_order("shipped", "B"),
@@ -102,7 +102,8 @@ fn a_reject_whose_reason_does_not_hold_is_named() {
         (online, about_order("shipped", "B"), "already_cancelled", "order B had not been cancelled"),
         (online, back("B", 12), "over_return", "that much was left of order B"),
         (online, about_order("shipped", "B"), "over_return", "that is no reason for such an event"),
-        (online, b"{}".to_vec(), "order_conflict", "it should be event_id is missing"),
+        (online, b"{}".to_vec(), "order_conflict", "it is schema_violation"),
+        (online, order("C", "online", "22423", 0), "unknown_product", "it is invalid_quantity"),
         (PAYMENTS, payment("P1", "A"), "payment_conflict", "payment P1 is of that very order"),
         (PAYMENTS, payment("P9", "A"), "payment_conflict", "payment P9 is not known"),
         (PAYMENTS, payment("P9", "A"), "unknown_order", "that is no reason for a payment"),
@@ -137,7 +138,70 @@ fn a_payment_is_not_given_up_hours_after_its_order_came() {
 
 #[test]
 fn a_record_that_should_have_been_rejected_is_named() {
-    spoilt(|world| world.facts.currency = "EUR".to_owned(), &[]);
+    spoilt(
+        |world| world.facts.currency = "EUR".to_owned(),
+        &[("rejects_deserved", "online_orders-0@1: not rejected, yet currency_mismatch")],
+    );
+}
+
+#[test]
+fn what_is_applied_for_a_name_that_the_catalogue_does_not_have_is_named() {
+    spoilt(
+        |world| world.facts.catalogue.suppliers.clear(),
+        &[("rejects_deserved", "supplier_restocks-0@0: applied, yet the catalogue has no S")],
+    );
+}
+
+#[test]
+fn a_reject_without_a_reason_is_named() {
+    spoilt(
+        |world| world.facts.rejections.values_mut().for_each(|rejection| rejection.reason = None),
+        &[
+            (
+                "rejects_deserved",
+                "online_orders-0@3: rejected without a reason | payments-0@4: rejected without a reason | \
+                 store_sales-0@1: rejected without a reason",
+            ),
+            (
+                "dlq",
+                "online_orders-0@3: dlq gives the reason malformed_json, the log none | \
+                 store_sales-0@1: dlq gives the reason malformed_json, the log none | \
+                 payments-0@4: dlq gives the reason orphan_payment, the log none",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn a_repetition_that_is_rejected_for_what_its_first_record_did_is_named() {
+    spoilt(
+        |world| {
+            let again = world.topics["online_orders"][5].value.clone();
+            world.reject("online_orders", again.as_deref(), "already_cancelled");
+            world.facts.log.last_mut().unwrap().event = Some(event_id(4));
+        },
+        &[(
+            "rejects_deserved",
+            "online_orders-0@7: rejected, but its event was applied before, by online_orders-0@5",
+        )],
+    );
+}
+
+#[test]
+fn stock_is_judged_as_it_was_at_the_time() {
+    let asked = |hours: i64, unchanged: bool| {
+        let mut world = World::sound();
+        world.facts.catalogue.is_unchanged = unchanged;
+        world.reject("online_orders", Some(&order("C", "online", "84879", 5)), "insufficient_stock");
+        let row = world.facts.log.last_mut().unwrap();
+        row.processed_at += hours * 60 * 60 * 1_000_000;
+        world.facts.sort();
+        world.report().ok
+    };
+    // 10 were there at first, -2 for a moment, and 2 at last.
+    assert!(asked(0, true) && asked(24, true) && !asked(-24, true));
+    // How many there were at first may have been loaded later.
+    assert!(asked(-24, false));
 }
 
 #[test]

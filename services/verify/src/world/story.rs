@@ -19,6 +19,7 @@ impl World {
         for location in ["online", "store-1"] {
             facts.catalogue.locations.insert(facts.names.intern(location));
         }
+        facts.catalogue.services.insert(facts.names.intern("POST"));
         facts.catalogue.suppliers.insert(facts.names.intern("S"));
         for topic in ["online_orders", "payments", "store_sales", "supplier_restocks"] {
             let slot = facts.slot(topic, 0);
