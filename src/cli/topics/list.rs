@@ -1,6 +1,10 @@
 //! `topics list`
 
-use rdkafka::consumer::Consumer;
+use std::time::{Duration, Instant};
+
+use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
+use rdkafka::groups::GroupList;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Serialize;
 
@@ -36,7 +40,7 @@ pub fn list(client: &ClientConfig, json: bool) -> anyhow::Result<()> {
             lines.push(Line { topic: topic.clone(), partition, start, end, groups: Vec::new() });
         }
     }
-    let groups = reader.fetch_group_list(None, TIMEOUT)?;
+    let groups = fetch_groups(&reader)?;
     let mut groups: Vec<&str> = groups.groups().iter().map(rdkafka::groups::GroupInfo::name).collect();
     groups.sort_unstable();
     for group in groups {
@@ -50,6 +54,22 @@ pub fn list(client: &ClientConfig, json: bool) -> anyhow::Result<()> {
     }
     say(table(&["topic", "partition", "start", "end", "group", "committed", "lag"], &rows(&lines)))?;
     Ok(())
+}
+
+/// The groups; a broker that has just begun to coordinate some is still reading them, and the client does not ask again.
+fn fetch_groups(reader: &BaseConsumer) -> KafkaResult<GroupList> {
+    let deadline = Instant::now() + TIMEOUT;
+    loop {
+        match reader.fetch_group_list(None, TIMEOUT) {
+            Err(error)
+                if error.rdkafka_error_code() == Some(RDKafkaErrorCode::CoordinatorLoadInProgress)
+                    && Instant::now() < deadline =>
+            {
+                std::thread::sleep(Duration::from_millis(100));
+            }
+            answer => return answer,
+        }
+    }
 }
 
 fn add_lag(client: &ClientConfig, group: &str, lines: &mut [Line]) -> anyhow::Result<()> {
