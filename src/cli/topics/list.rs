@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::consumer::Consumer;
 use rdkafka::error::{KafkaResult, RDKafkaErrorCode};
 use rdkafka::groups::GroupList;
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use serde::Serialize;
+use stocktide_runtime::kafka::LogContext;
 
 use super::{TIMEOUT, consumer, fetch_topics};
 use crate::cli::say;
@@ -57,7 +58,7 @@ pub fn list(client: &ClientConfig, json: bool) -> anyhow::Result<()> {
 }
 
 /// The groups; a broker that has just begun to coordinate some is still reading them, and the client does not ask again.
-fn fetch_groups(reader: &BaseConsumer) -> KafkaResult<GroupList> {
+fn fetch_groups(reader: &impl Consumer<LogContext>) -> KafkaResult<GroupList> {
     let deadline = Instant::now() + TIMEOUT;
     loop {
         match reader.fetch_group_list(None, TIMEOUT) {
