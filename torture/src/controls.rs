@@ -26,7 +26,9 @@ pub fn steered(variant: Broken) -> &'static [(Kind, u32)] {
         Broken::OffsetsFirst => {
             &[(Kind::KillProcessor, 4), (Kind::KillProcessors, 1), (Kind::CutDatabase, 2)]
         }
-        Broken::FenceOff | Broken::PendingIgnored => &[(Kind::FreezeProcessor, 1)],
+        Broken::PendingIgnored => &[(Kind::FreezeProcessor, 1)],
+        // A slow way, so that a processor is frozen with a batch in hand.
+        Broken::FenceOff => &[(Kind::FreezeProcessor, 1), (Kind::SlowDatabase, 1)],
         Broken::NoGeneration | Broken::StampedAnew => &[(Kind::FreezeProcessor, 3), (Kind::StopBrokers, 3)],
         Broken::BatchDedupe | Broken::SoundRejected => &[(Kind::Rebalance, 1)],
         Broken::LostAnswer => &[(Kind::LoseAnswer, 1)],

@@ -72,7 +72,10 @@ impl Edit {
             let wrong = |why: String| EditError::Line { line: line + 1, why };
             let Replacement { record, value, bytes } = serde_json::from_str(content).map_err(|e| {
                 let told = e.to_string();
-                wrong(told.split(" at line ").next().unwrap_or_default().to_owned())
+                // It may quote what is written there.
+                wrong(
+                    told.split(" at line ").next().unwrap_or_default().replace(char::is_control, "\u{fffd}"),
+                )
             })?;
             let at = At::parse(&record)
                 .ok_or_else(|| wrong(format!("{record:?} is no topic/partition@offset")))?;

@@ -40,7 +40,7 @@ pub(super) fn events(file: &OnlineRetail, payments: bool) -> impl Iterator<Item 
         }
         let part = parts.next()?;
         if payments && part.kind == Kind::Order {
-            payment = of_payment(file, part);
+            payment = Some(of_payment(file, part));
         }
         Some(of_part(file, part))
     })
@@ -120,8 +120,8 @@ fn of_delivery(file: &OnlineRetail, delivery: &Delivery) -> Record {
 }
 
 /// The invoice's total, paid when it was placed; the method is not in the source. A store's sale is paid at the till and
-/// no order that a payment could join.
-fn of_payment(file: &OnlineRetail, part: &Part) -> Option<Record> {
+/// no order that a payment could join. A total beyond what an amount can be is not stated.
+fn of_payment(file: &OnlineRetail, part: &Part) -> Record {
     let number = file.rows.invoices.get(part.invoice);
     let value = wire::bytes(&Payment {
         event_id: event_id(PAYMENTS, number),
@@ -131,9 +131,9 @@ fn of_payment(file: &OnlineRetail, part: &Part) -> Option<Record> {
         card_last_four: None,
         payment_status: "completed",
         payment_datetime: Time(part.at),
-        amount: Some(Amount(part.value(&file.rows)?)),
+        amount: part.value(&file.rows).map(Amount),
     });
-    Some(Record { topic: PAYMENTS, key: number.to_owned(), value: Some(value), occurred_at: part.at })
+    Record { topic: PAYMENTS, key: number.to_owned(), value: Some(value), occurred_at: part.at }
 }
 
 fn sale_lines<'f>(file: &'f OnlineRetail, part: &Part) -> Vec<SaleLine<'f>> {

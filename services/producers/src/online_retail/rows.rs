@@ -191,7 +191,7 @@ impl Rows {
             invoice: self.invoices.add(text(0)?.trim()),
             code: self.codes.add(text(1)?.trim()),
             description: self.descriptions.add(text(2)?),
-            quantity: text(3)?.parse().map_err(|_| wrong(3, "a whole number"))?,
+            quantity: units(text(3)?).ok_or_else(|| wrong(3, "a whole number from -10000000 to 10000000"))?,
             at: last_time.1,
             price: Money::parse(text(5)?)
                 .map_err(|error| wrong(5, &format!("a decimal with at most 4 decimals ({error})")))?,
@@ -199,6 +199,12 @@ impl Rows {
             country: self.countries.add(text(7)?),
         })
     }
+}
+
+/// As many units as a line of an event may have, or as few.
+fn units(text: &str) -> Option<i64> {
+    const MOST: i64 = 10_000_000;
+    text.parse().ok().filter(|units| (-MOST..=MOST).contains(units))
 }
 
 /// Where each of the [`COLUMNS`] stands.

@@ -277,16 +277,18 @@ fn check_property(name: &str, value: &str, origin: &str) -> Result<(), ConfigErr
             "{origin}: {PROPERTIES}.{name} is not yours to set: Stocktide sets it itself, or has a key of its own for it"
         )));
     }
-    // librdkafka knows its properties and their values itself; its answer is one line.
+    // librdkafka knows its properties and their values itself; its answer is one line, but for what it quotes.
     let mut probe = rdkafka::ClientConfig::new();
+    let shown = |text: &str| text.replace(char::is_control, " ");
     match probe.set(name, value).create_native_config() {
         Ok(_) => Ok(()),
         Err(rdkafka::error::KafkaError::ClientConfig(_, problem, _, _)) => {
             Err(ConfigError::Conflict(format!(
-                "{origin}: {PROPERTIES}.{name}: {}; allowed: the properties of librdkafka's CONFIGURATION.md",
-                problem.trim().trim_end_matches('.').replace('\n', " ")
+                "{origin}: {PROPERTIES}.{}: {}; allowed: the properties of librdkafka's CONFIGURATION.md",
+                shown(name),
+                shown(problem.trim().trim_end_matches('.'))
             )))
         }
-        Err(other) => Err(ConfigError::Conflict(format!("{origin}: {PROPERTIES}.{name}: {other}"))),
+        Err(other) => Err(ConfigError::Conflict(format!("{origin}: {PROPERTIES}.{}: {other}", shown(name)))),
     }
 }
