@@ -17,6 +17,7 @@ use stocktide_store::{Batch, Partition, RawRecord, Span};
 
 use crate::publisher::PublishedUpTo;
 use crate::session::InHand;
+use crate::timer::Timer;
 
 /// Records that were received together, decoded.
 pub struct Received {
@@ -102,11 +103,13 @@ impl Records {
         self.raw.iter().zip(&self.decoded).map(|(raw, d)| ((d.source, d.partition), raw.offset + 1)).collect()
     }
 
-    /// What a part of the records does to the progress. `positions` is where each partition stands before it.
+    /// What a part of the records does to the progress. `positions` is where each partition stands before it, `timer` knows the
+    /// numbers of those of payments.
     pub fn spans(
         &self,
         part: &Range<usize>,
         positions: &BTreeMap<Partition, i64>,
+        timer: &Timer,
         published: &PublishedUpTo,
     ) -> BTreeMap<Partition, Span> {
         let mut last: BTreeMap<Partition, &RawRecord> = BTreeMap::new();
@@ -116,6 +119,7 @@ impl Records {
         let span = |(partition, raw): (Partition, &RawRecord)| {
             let span = Span {
                 expected: positions.get(&partition).copied().unwrap_or(0),
+                timer_seq: timer.number(partition),
                 next: raw.offset + 1,
                 last_offset: raw.offset,
                 last_digest: digest(raw.value.as_deref()),

@@ -417,7 +417,7 @@ impl Processor {
         positions: &mut BTreeMap<Partition, i64>,
     ) -> Result<Applied, StoreError> {
         let published = self.publisher.published();
-        let spans = received.records.spans(part, positions, &published);
+        let spans = received.records.spans(part, positions, &self.timer, &published);
         let begun = Instant::now();
         let batch = received.records.part(part, &spans, clock::now());
         let applied = self.database.writer().await?.apply(batch).await?;

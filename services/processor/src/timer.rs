@@ -73,6 +73,12 @@ impl Timer {
         positions.map(|(partition, stand)| (partition, mark(*stand))).collect()
     }
 
+    /// The number up to which the timer has put out, of a partition of payments.
+    pub fn number(&self, (source, partition): Partition) -> Option<i64> {
+        let stand = self.stands.get(&partition).filter(|_| source == Source::Payments);
+        stand.map(|stand| stand.timer_seq)
+    }
+
     /// A look was not possible.
     pub fn put_off(&mut self) {
         self.next = Some(Instant::now() + IDLE);

@@ -62,6 +62,10 @@ pub struct Batch<'a> {
 pub struct Span {
     /// The position carried over from the batch before (rule 4): the database must be exactly there.
     pub expected: i64,
+    /// Of a partition of payments the number of the last output that the timer made: the database must be exactly there, too. The
+    /// timer may have made more of which its processor does not know, if the answer to COMMIT was lost; nothing may be noted as
+    /// published after that before these are.
+    pub timer_seq: Option<i64>,
     /// The position after the batch.
     pub next: i64,
     /// The offset of the last record.
@@ -264,10 +268,16 @@ impl Writer {
         for row in rows {
             let (topic, partition, found): (String, i32, i64) =
                 (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
-            let expected =
-                Source::from_topic(&topic).and_then(|s| spans.get(&(s, partition))).map(|s| s.expected);
+            let span = Source::from_topic(&topic).and_then(|source| spans.get(&(source, partition)));
+            let expected = span.map(|span| span.expected);
             if expected != Some(found) && !broken::is(Broken::FenceOff) {
                 return Err(StoreError::Fenced { topic, partition, expected: expected.unwrap_or(-1), found });
+            }
+            let number: i64 = row.try_get(4)?;
+            if let Some(expected) = span.and_then(|span| span.timer_seq).filter(|known| *known != number)
+                && !broken::is(Broken::FenceOff)
+            {
+                return Err(StoreError::Fenced { topic, partition, expected, found: number });
             }
             latest = latest.max(row.try_get::<_, Option<DateTime<Utc>>>(3)?);
         }

@@ -187,7 +187,7 @@ async fn apply_all(
             *offset += 1;
             spans.insert(
                 (*source, *partition),
-                Span { expected, next: *offset, last_offset, last_digest, published },
+                Span { expected, timer_seq: None, next: *offset, last_offset, last_digest, published },
             );
         }
         let now: DateTime<Utc> = DateTime::from_timestamp(1_300_000_000 + at as i64, 0).unwrap();
