@@ -1,5 +1,6 @@
 //! Payments on the whole way: before their order, after it, without one; through restarts, rebalances and kills.
 
+use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -302,6 +303,8 @@ async fn what_a_timer_put_out_before_a_kill_is_published_once_by_the_next_proces
     tick_and_die(&world).await;
     assert_eq!(world.number("SELECT count(*) FROM events_log WHERE timer_seq IS NOT NULL").await, 5);
     assert_eq!(world.read("dlq").len(), 0);
+    // From when on they are looked for is a hint, and may be wrong.
+    world.execute("UPDATE partition_progress SET published_at = now() + interval '1 hour'").await;
     world.process().await;
     let fates = Fates::read(&world).await;
     for record in &sent {
@@ -326,13 +329,28 @@ async fn tick_and_die(world: &World) {
     let rows: Vec<(i32, i64, i64)> = sqlx::query_as(sql).fetch_all(&world.database).await.unwrap();
     let stand =
         |(partition, next_offset, timer_seq)| (partition, stocktide_store::Stand { next_offset, timer_seq });
-    let stands = rows.into_iter().map(stand).collect();
+    let stands: BTreeMap<i32, stocktide_store::Stand> = rows.into_iter().map(stand).collect();
     let now = stocktide_runtime::clock::now();
     let ticked = writer.tick(stocktide_store::Tick { stands: &stands, now, since: None }).await.unwrap();
     assert_eq!(ticked.outputs.len(), 5);
     // It knows of nobody else's numbers any more.
     let late = writer.tick(stocktide_store::Tick { stands: &stands, now, since: None }).await.unwrap_err();
     assert!(matches!(late, stocktide_store::StoreError::Fenced { .. }), "{late}");
+    // Nor does it take in more, as if its answer to COMMIT had been lost: what it noted as published then would pass over these.
+    let (partition, reached) = ticked.timers.iter().next().unwrap();
+    let stand = stands[partition];
+    let span = stocktide_store::Span {
+        expected: stand.next_offset,
+        timer_seq: Some(stand.timer_seq),
+        next: stand.next_offset + 1,
+        last_offset: stand.next_offset,
+        last_digest: vec![0; 32],
+        published: None,
+    };
+    let spans = [((stocktide_domain::Source::Payments, *partition), span)].into();
+    let batch = stocktide_store::Batch { raw: &[], decoded: &[], spans: &spans, now };
+    let late = writer.apply(batch).await.unwrap_err();
+    assert!(matches!(late, stocktide_store::StoreError::Fenced { found, .. } if found == *reached), "{late}");
 }
 
 /// Orders and payments by the clock, a minute of it before each kill, and a processor that is killed again and again.
