@@ -274,23 +274,21 @@ impl Found<'_> {
             "online_orders" => {
                 self.id(fields.raw("user_id"), false);
                 self.id(fields.raw("location_id"), false);
-                match &*kind {
-                    "returned" => self.id(fields.raw("original_id"), false),
-                    _ => {
-                        self.text(fields.raw("payment_method"), ID_BYTES);
-                        self.address(fields.raw("shipping_address"));
-                        self.amount(fields.raw("order_value"));
-                    }
+                if kind == "returned" {
+                    self.id(fields.raw("original_id"), false);
+                } else {
+                    self.text(fields.raw("payment_method"), ID_BYTES);
+                    self.address(fields.raw("shipping_address"));
+                    self.amount(fields.raw("order_value"));
                 }
             }
             "store_sales" => {
                 self.id(fields.raw("store_id"), true);
-                match &*kind {
-                    "returned" => self.id(fields.raw("original_id"), false),
-                    _ => {
-                        self.text(fields.raw("payment_method"), ID_BYTES);
-                        self.amount(fields.raw("total"));
-                    }
+                if kind == "returned" {
+                    self.id(fields.raw("original_id"), false);
+                } else {
+                    self.text(fields.raw("payment_method"), ID_BYTES);
+                    self.amount(fields.raw("total"));
                 }
             }
             _ => {
@@ -338,18 +336,14 @@ impl Found<'_> {
         if !inner.contains('\\') {
             return Some(Cow::Borrowed(inner));
         }
-        match serde_json::from_str::<String>(raw) {
-            Ok(text) => {
-                if text.contains('\0') {
-                    self.add(Defect::Schema);
-                }
-                Some(Cow::Owned(text))
-            }
-            Err(_) => {
-                self.add(Defect::Malformed);
-                None
-            }
+        let Ok(text) = serde_json::from_str::<String>(raw) else {
+            self.add(Defect::Malformed);
+            return None;
+        };
+        if text.contains('\0') {
+            self.add(Defect::Schema);
         }
+        Some(Cow::Owned(text))
     }
 
     fn event_id(&mut self, raw: Option<&str>) {
@@ -361,9 +355,10 @@ impl Found<'_> {
 
     fn id(&mut self, raw: Option<&str>, required: bool) {
         let Some(raw) = raw else {
-            return if required {
-                self.add(Defect::Schema)
-            };
+            if required {
+                self.add(Defect::Schema);
+            }
+            return;
         };
         let text = if is_integer(raw) { Some(Cow::Borrowed(raw)) } else { self.string(raw) };
         match text.map_or(1, |text| text.len()) {
