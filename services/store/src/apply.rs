@@ -249,7 +249,8 @@ impl Writer {
         Ok(Found { orders: Orders::of(orders)?, applied, payments, last_processed_at, payments_wait })
     }
 
-    /// Locks the batch's progress rows and checks that each is where the batch begins: a late writer gets no further.
+    /// Locks the batch's progress rows and checks that each is where the batch begins (rule 4), and that the timer has put out nothing
+    /// that its processor does not know of (rule 6): a late writer gets no further.
     async fn lock_progress(
         &self,
         spans: &BTreeMap<Partition, Span>,
