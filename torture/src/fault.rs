@@ -13,13 +13,13 @@ use serde::{Deserialize, Serialize};
 pub enum Lane {
     /// The processors.
     Processors,
-    /// Producers, and job workers with their ways to the database.
+    /// Producers and job workers.
     Sources,
     /// The brokers.
     Kafka,
     /// The database.
     Postgres,
-    /// What lies between the processors and the database.
+    /// What lies between the processors, or the job workers, and the database.
     WaysToPostgres,
     /// What lies between the processors, or the producers, and the brokers.
     WaysToKafka,
@@ -100,8 +100,6 @@ kinds! {
     FreezeProducer "freeze-producer" Sources 3 2 1_000..=4_000, "SIGSTOP to a producer";
     KillJobs "kill-jobs" Sources 2 3 0..=1_500, "SIGKILL to a job worker, started again a little later";
     FreezeJobs "freeze-jobs" Sources 2 2 2_500..=5_000, "SIGSTOP to a job worker for longer than its runs wait for a sign of life";
-    CutJobs "cut-jobs" Sources 2 2 500..=6_000, "no way between a job worker and PostgreSQL";
-    StopJobs "stop-jobs" Sources 2 2 1_000..=6_000, "a way between a job worker and PostgreSQL that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
     KillBroker "kill-broker" Kafka 3 6 0..=2_000, "SIGKILL to a broker, started again";
     KillBrokers "kill-brokers" Kafka 1 1 0..=1_000, "SIGKILL to all brokers at once";
     FreezeBroker "freeze-broker" Kafka 3 4 1_000..=6_000, "SIGSTOP to a broker, also for longer than its session with the controller";
@@ -124,6 +122,8 @@ kinds! {
     CutDatabase "cut-database" WaysToPostgres 3 3 200..=3_000, "no way between a processor and PostgreSQL";
     SlowDatabase "slow-database" WaysToPostgres 3 2 1_000..=4_000, "a slow way between a processor and PostgreSQL";
     StopDatabase "stop-database" WaysToPostgres 3 3 500..=6_000, "a way to PostgreSQL that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
+    CutJobs "cut-jobs" WaysToPostgres 2 2 500..=6_000, "no way between a job worker and PostgreSQL";
+    StopJobs "stop-jobs" WaysToPostgres 2 2 1_000..=6_000, "a way between a job worker and PostgreSQL that swallows everything, half-open or both ways; later it arrives, or the connection is reset";
     CutBroker "cut-broker" WaysToKafka 9 4 200..=6_000, "no way between a processor and a broker";
     SlowBroker "slow-broker" WaysToKafka 9 3 1_000..=5_000, "a slow way between a processor and a broker";
     StopBroker "stop-broker" WaysToKafka 9 4 1_000..=7_000, "a way to a broker that swallows everything, half-open or both ways; later it arrives, or the connection is reset";

@@ -29,9 +29,6 @@ pub enum Took {
 /// What the harness has to be able to do failed, such as starting a server again.
 pub async fn inject(world: &World, fault: &Fault) -> anyhow::Result<Took> {
     let done = match fault.kind.lane() {
-        Lane::Sources if matches!(fault.kind, Kind::CutJobs | Kind::StopJobs) => {
-            Ok(network::inject(world, fault).await)
-        }
         Lane::Processors | Lane::Sources => processes::inject(world, fault).await,
         Lane::Kafka => brokers::inject(world, fault).await,
         Lane::Postgres => postgres::inject(world, fault).await,

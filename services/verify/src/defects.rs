@@ -1,6 +1,9 @@
 //! What is wrong with a record by its bytes alone: read off `docs/events`, and without the domain's decoder, so that a slip in
 //! one of them shows as a difference. All that is wrong is found, not only the first thing.
 
+mod card;
+mod shape;
+
 use std::borrow::Cow;
 
 use chrono::DateTime;
@@ -10,6 +13,8 @@ use uuid::Uuid;
 
 use crate::amount;
 use crate::event::Fields;
+
+use self::shape::Shape;
 
 /// Most levels of a value.
 const DEPTH: usize = 32;
@@ -97,7 +102,7 @@ pub fn possible(defect: Defect, topic: &str, value: Option<&[u8]>, rules: Rules<
     let bytes = value.unwrap_or_default();
     let perhaps = match defect {
         Defect::Large => bytes.len() > LEAST_LIMIT,
-        Defect::Card => looks_like_a_card(bytes),
+        Defect::Card => card::is_like_one(bytes),
         Defect::Price => leaves_a_price_open(topic, bytes),
         Defect::Time => {
             // A day ahead is allowed when it is decoded, which is at most a day before it is settled.
@@ -107,93 +112,6 @@ pub fn possible(defect: Defect, topic: &str, value: Option<&[u8]>, rules: Rules<
         _ => false,
     };
     perhaps || certain(topic, value, rules).contains(&defect)
-}
-
-/// How an object of a topic is laid out.
-struct Shape {
-    known: &'static [&'static str],
-    /// Allowed in `type`; the first one is meant where it is absent.
-    types: &'static [&'static str],
-    business_id: &'static str,
-    time: &'static str,
-    line: [&'static str; 3],
-}
-
-fn shape(topic: &str) -> Shape {
-    match topic {
-        "online_orders" => Shape {
-            known: &[
-                "event_id",
-                "type",
-                "order_id",
-                "user_id",
-                "order_timestamp",
-                "items",
-                "order_value",
-                "currency",
-                "payment_method",
-                "shipping_address",
-                "location_id",
-                "original_id",
-            ],
-            types: &["placed", "shipped", "delivered", "cancelled", "returned"],
-            business_id: "order_id",
-            time: "order_timestamp",
-            line: ["product_id", "quantity", "price_per_unit"],
-        },
-        "store_sales" => Shape {
-            known: &[
-                "event_id",
-                "type",
-                "sale_id",
-                "store_id",
-                "sold_at",
-                "items",
-                "total",
-                "currency",
-                "payment_method",
-                "original_id",
-            ],
-            types: &["sold", "returned"],
-            business_id: "sale_id",
-            time: "sold_at",
-            line: ["product_id", "quantity", "price_per_unit"],
-        },
-        "supplier_restocks" => Shape {
-            known: &[
-                "event_id",
-                "type",
-                "restock_id",
-                "supplier_id",
-                "location_id",
-                "received_at",
-                "items",
-                "currency",
-                "note",
-            ],
-            types: &["received", "adjustment"],
-            business_id: "restock_id",
-            time: "received_at",
-            line: ["product_id", "quantity", "unit_cost"],
-        },
-        _ => Shape {
-            known: &[
-                "event_id",
-                "payment_id",
-                "order_id",
-                "payment_method",
-                "card_last_four",
-                "payment_status",
-                "payment_datetime",
-                "amount",
-                "currency",
-            ],
-            types: &[],
-            business_id: "payment_id",
-            time: "payment_datetime",
-            line: [""; 3],
-        },
-    }
 }
 
 struct Found<'r> {
@@ -215,9 +133,9 @@ impl Found<'_> {
             return self.add(Defect::Malformed);
         }
         let Ok(fields) = Fields::parse(text) else { return self.add(Defect::Schema) };
-        let shape = shape(topic);
+        let shape = shape::of(topic);
         self.once(&fields, shape.known);
-        if shape.known.iter().any(|name| fields.raw(name).is_some_and(is_a_plain_card)) {
+        if shape.known.iter().any(|name| fields.raw(name).is_some_and(card::is_plain)) {
             self.add(Defect::Card);
         }
         self.event_id(fields.raw("event_id"));
@@ -226,7 +144,7 @@ impl Found<'_> {
         self.currency(fields.raw("currency"));
         match topic {
             "payments" => self.payment(&fields),
-            _ => self.of_a_kind(topic, &fields, &shape),
+            _ => self.of_a_kind(topic, &fields, shape),
         }
     }
 
@@ -500,62 +418,6 @@ fn outside_of_texts(json: &str, mut each: impl FnMut(char)) {
         }
         escaped = escapes;
     }
-}
-
-/// A text of sixteen digits that Visa could have issued, and nothing else.
-fn is_a_plain_card(raw: &str) -> bool {
-    let digits = raw.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).unwrap_or_default();
-    let digits: Vec<u32> = digits.chars().filter_map(|c| c.to_digit(10)).collect();
-    raw.len() == 18 && digits.len() == 16 && digits[0] == 4 && luhn(&digits) && digits.iter().any(|d| *d != 4)
-}
-
-/// Whether thirteen to nineteen digits in a row satisfy the checksum, whatever separators stand between them.
-fn looks_like_a_card(value: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(value);
-    let mut run: Vec<u32> = Vec::new();
-    let mut rest = text.chars();
-    loop {
-        let next = rest.next().map(|c| match c {
-            '\\' => escape(&mut rest),
-            _ => c,
-        });
-        match next {
-            Some(c @ ('0'..='9' | '０'..='９')) => {
-                let zero = if c.is_ascii() { '0' } else { '０' };
-                run.push(u32::from(c) - u32::from(zero));
-                let has =
-                    |length: usize| run.len().checked_sub(length).is_some_and(|from| luhn(&run[from..]));
-                if (13..=19).any(has) {
-                    return true;
-                }
-            }
-            Some(' ' | '-' | '.' | '/' | '_' | '\u{a0}') => {}
-            Some(_) => run.clear(),
-            None => return false,
-        }
-    }
-}
-
-/// The character that an escape stands for; the backslash is read.
-fn escape(rest: &mut std::str::Chars<'_>) -> char {
-    if let Some(after) = rest.as_str().strip_prefix('u') {
-        let hex = after.get(..4).filter(|hex| hex.bytes().all(|b| b.is_ascii_hexdigit()));
-        let code = hex.and_then(|hex| u32::from_str_radix(hex, 16).ok());
-        if let Some(code) = code {
-            rest.nth(4);
-            return char::from_u32(code).unwrap_or('\u{fffd}');
-        }
-    }
-    if rest.as_str().starts_with('/') { rest.next().unwrap_or('/') } else { '\\' }
-}
-
-fn luhn(digits: &[u32]) -> bool {
-    const DOUBLED: [u32; 10] = [0, 2, 4, 6, 8, 1, 3, 5, 7, 9];
-    let weighed = digits.iter().rev().enumerate().map(|(place, digit)| match place % 2 {
-        0 => *digit,
-        _ => DOUBLED[*digit as usize % 10],
-    });
-    weighed.sum::<u32>().is_multiple_of(10)
 }
 
 #[cfg(test)]

@@ -38,6 +38,7 @@ pub struct Rejects<'f> {
 #[derive(Debug)]
 struct Question {
     at: Coordinates,
+    reason: Name,
     event: Option<Uuid>,
     processed_at: i64,
     about: About,
@@ -94,59 +95,62 @@ impl<'f> Rejects<'f> {
                 .expect(wrong.is_empty(), || format!("{}: not rejected, yet {}", facts.shown(at), codes()));
         };
         let reason = facts.rejections.get(&at).and_then(|rejection| rejection.reason);
-        let Some(reason) = reason.map(|reason| facts.names.text(reason)) else {
+        let Some(reason) = reason else {
             return self.check.differs(|| format!("{}: rejected without a reason", facts.shown(at)));
         };
-        let deserved = self.deserves(&partition.topic, record.value, rules, row, reason);
-        self.check
-            .item(deserved.err().map(|why| format!("{}: rejected as {reason}, but {why}", facts.shown(at))));
+        match self.deserves(&partition.topic, record.value, rules, facts.names.text(reason)) {
+            Ok(Some(about)) => {
+                let (event, processed_at) = (row.event, row.processed_at);
+                self.questions.push(Question { at, reason, event, processed_at, about });
+            }
+            verdict => self.judged(at, reason, verdict.err()),
+        }
     }
 
+    fn judged(&mut self, at: Coordinates, reason: Name, why_not: Option<String>) {
+        let told = |why| {
+            format!("{}: rejected as {}, but {why}", self.facts.shown(at), self.facts.names.text(reason))
+        };
+        self.check.item(why_not.map(told));
+    }
+
+    /// Whether a reject has what its reason says; or what remains to be asked about it.
     fn deserves(
         &mut self,
         topic: &str,
         value: Option<&[u8]>,
         rules: Rules<'_>,
-        row: &LogRow,
         reason: &str,
-    ) -> Result<(), String> {
+    ) -> Result<Option<About>, String> {
         let certain = defects::certain(topic, value, rules);
         // A card number is looked for before anything else is read, but not in what is too large.
         if certain.contains(&Defect::Card) && !["card_number", "too_large"].contains(&reason) {
             return Err("it holds a card number".to_owned());
         }
         match (Defect::of_code(reason), certain.first()) {
-            (Some(defect), _) if defects::possible(defect, topic, value, rules) => Ok(()),
+            (Some(defect), _) if defects::possible(defect, topic, value, rules) => Ok(None),
             (Some(_), _) => Err("nothing in the record is".to_owned()),
             (None, Some(defect)) => Err(format!("it is {}", defect.code())),
-            (None, None) => self.by_the_others(row, reason, value.unwrap_or_default()),
+            (None, None) => self.by_the_others(topic, reason, value.unwrap_or_default()),
         }
     }
 
-    /// Judges a reject whose reason is not in its bytes, or leaves it for the end.
-    fn by_the_others(&mut self, row: &LogRow, reason: &str, value: &[u8]) -> Result<(), String> {
-        let facts = self.facts;
+    /// The same where the reason is not in the record's bytes.
+    fn by_the_others(&mut self, topic: &str, reason: &str, value: &[u8]) -> Result<Option<About>, String> {
         if reason == "refused_by_database" {
             self.refused += 1;
-            return Ok(());
+            return Ok(None);
         }
-        let about = if facts.is_of_payments(row.at.slot) {
-            self.payment(reason, value)?
-        } else {
-            let source = facts.source(row.at.slot).ok_or("its topic is no input")?;
-            let event = event::read(source, value).map_err(|why| format!("it should be {why}"))?;
-            match reason {
-                "unknown_product" | "unknown_location" | "unknown_supplier" => {
-                    return self.unknown_name(&event, reason);
-                }
-                "order_conflict" => return conflict(facts, source, &event),
-                _ => about(facts, source, &event, reason)?,
+        // What is no source of stock are the payments.
+        let Some(source) = Source::of_topic(topic) else { return self.payment(reason, value) };
+        let event = event::read(source, value).map_err(|why| format!("it should be {why}"))?;
+        match reason {
+            "unknown_product" | "unknown_location" | "unknown_supplier" => {
+                self.unknown_name(&event, reason).map(|()| None)
             }
-        };
-        let question =
-            |about| Question { at: row.at, event: row.event, processed_at: row.processed_at, about };
-        self.questions.extend(about.map(question));
-        Ok(())
+            "order_conflict" => conflict(self.facts, source, &event).map(|()| None),
+            _ => about(self.facts, source, &event, reason),
+        }
     }
 
     fn payment(&self, reason: &str, value: &[u8]) -> Result<Option<About>, String> {
@@ -220,11 +224,7 @@ impl<'f> Rejects<'f> {
         let questions = std::mem::take(&mut self.questions);
         let past = Past::of(facts, &questions);
         for question in &questions {
-            if let Err(why) = past.answer(facts, question) {
-                // It was counted when it came by.
-                self.check.checked -= 1;
-                self.check.differs(|| format!("{}: rejected, but {why}", facts.shown(question.at)));
-            }
+            self.judged(question.at, question.reason, past.answer(facts, question).err());
         }
         let mut notes = Vec::new();
         if self.known_now > 0 {

@@ -132,7 +132,10 @@ fn a_payment_is_not_given_up_hours_after_its_order_came() {
                 row.processed_at += day;
             }
         },
-        &[("rejects_deserved", "payments-0@7: rejected, but order A was there, by online_orders-0@0")],
+        &[(
+            "rejects_deserved",
+            "payments-0@7: rejected as orphan_payment, but order A was there, by online_orders-0@0",
+        )],
     );
 }
 
@@ -182,7 +185,7 @@ fn a_repetition_that_is_rejected_for_what_its_first_record_did_is_named() {
         },
         &[(
             "rejects_deserved",
-            "online_orders-0@7: rejected, but its event was applied before, by online_orders-0@5",
+            "online_orders-0@7: rejected as already_cancelled, but its event was applied before, by online_orders-0@5",
         )],
     );
 }
