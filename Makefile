@@ -19,7 +19,9 @@ test: ## Formatting, lints, the domain's purity, all tests
 	@$(MAKE) --no-print-directory fmt lint purity deny
 	cargo test --locked --workspace
 
-BENCH = cargo run --locked --release -p stocktide-bench --
+# All programs are built at once: built one by one the crates that they share have other features, and are compiled again.
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+BENCH = $(TARGET)/release/stocktide-bench
 
 bench: ## A backlog beside bare PostgreSQL taking in the same rows, five times, and the latency at 2,000 events/s
 	@scripts/setup
@@ -44,11 +46,12 @@ bench-long: ## All else that is measured: two processors, rivals, growth, catchi
 overload: ## A backlog of 5 M events, a burst, a storm of requests, a database slowed tenfold and stopped, memory capped (EVENTS=5000000)
 	@scripts/setup
 	cargo build --locked --release --workspace
-	cargo run --locked --release -p stocktide-bench -- overload --events $(or $(EVENTS),5000000)
+	$(BENCH) overload --events $(or $(EVENTS),5000000)
 
 fuzz: ## Mutated bytes for everything that reads bytes from outside: target, executions, findings (MINUTES=10)
 	@scripts/setup
-	cargo run --locked --release -p stocktide-fuzz -- --minutes $(or $(MINUTES),10)
+	cargo build --locked --release --workspace
+	$(TARGET)/release/stocktide-fuzz --minutes $(or $(MINUTES),10)
 
 model: ## The protocol's model, small runs and large ones: some ten minutes and 8 GB
 	@scripts/setup checks
@@ -59,25 +62,26 @@ test-long: ## The long forms of tests that have one: payments, and kills of job 
 	@scripts/setup
 	STOCKTIDE_TEST_LONG=1 cargo test --locked -p stocktide --test processor --test jobs -- --nocapture faults payments
 
+TORTURE = $(TARGET)/debug/stocktide-torture
 SEED ?= 1
 MINUTES ?= 5
 
 torture: ## Faults of all kinds at random for MINUTES (5) from SEED (1), and the check that nothing came of them
 	@scripts/setup torture
-	cargo build --locked --bin stocktide
-	cargo build --locked -p stocktide-torture
+	cargo build --locked --workspace
 	# What was played is kept, whatever came of it, and told in docs/faults.md.
-	cargo run --locked -p stocktide-torture -- run --seed $(SEED) --minutes $(MINUTES) \
+	$(TORTURE) run --seed $(SEED) --minutes $(MINUTES) \
 		--history tests/faults/history/seed-$(SEED).jsonl; \
-	ended=$$?; cargo run --locked -p stocktide-torture -- table && exit $$ended
+	ended=$$?; $(TORTURE) table && exit $$ended
 
 torture-controls: ## Variants of the processor that are broken on purpose, each of which the fault harness has to find
 	@scripts/setup torture
-	cargo build --locked --features broken --bin stocktide-broken
+	cargo build --locked --workspace
+	cargo build --locked --workspace --features stocktide/broken --bin stocktide-broken
 	# All of them are played, so what is kept of an earlier run gives way.
 	rm -f tests/faults/history/controls.jsonl
-	cargo run --locked -p stocktide-torture -- controls --history tests/faults/history/controls.jsonl; \
-	ended=$$?; cargo run --locked -p stocktide-torture -- table && exit $$ended
+	$(TORTURE) controls --history tests/faults/history/controls.jsonl; \
+	ended=$$?; $(TORTURE) table && exit $$ended
 
 test-gcs: ## Reports in Google Cloud Storage, against a server that Go 1.23 builds (600 MB of modules at the first time)
 	@scripts/setup gcs

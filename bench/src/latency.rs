@@ -5,7 +5,7 @@ use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
@@ -85,10 +85,15 @@ async fn floor(world: &World) -> anyhow::Result<Vec<Duration>> {
         let value = n.to_string();
         let record = BaseRecord::<str, str>::to(FLOOR_TOPIC).payload(&value);
         producer.send(record).map_err(|(error, _)| error)?;
+        // A commit flushes, and in steps of a tenth of a second.
+        while producer.in_flight_count() > 0 {
+            producer.poll(Duration::from_millis(1));
+        }
         producer.commit_transaction(Duration::from_secs(30))?;
         loop {
-            let message =
-                reader.poll(Duration::from_secs(30)).context("the floor's record does not come")??;
+            let message = reader
+                .poll(Duration::from_secs(30))
+                .with_context(|| format!("the floor's record {n} of {} does not come", 2 * FLOOR_TIMES))??;
             if message.payload() == Some(value.as_bytes()) {
                 break;
             }
@@ -136,14 +141,25 @@ fn reader(world: &World, topic: &str, from: Offset) -> anyhow::Result<BaseConsum
     let mut client = ClientConfig::new();
     client.set("bootstrap.servers", world.stack.kafka_brokers()).set("group.id", "latency");
     client.set("isolation.level", "read_committed").set("fetch.wait.max.ms", "500");
+    // Nobody goes on here; and a poll that sees to a commit of offsets ends without a record.
+    client.set("enable.auto.commit", "false");
     let consumer: BaseConsumer = client.create()?;
-    let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
-    let mut partitions = TopicPartitionList::new();
-    for partition in metadata.topics().first().context("no such topic")?.partitions() {
-        partitions.add_partition_offset(topic, partition.id(), from)?;
+    let asked = Instant::now();
+    loop {
+        let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
+        let told = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+        let mut partitions = TopicPartitionList::new();
+        for partition in told {
+            partitions.add_partition_offset(topic, partition.id(), from)?;
+        }
+        // A topic that has just been created is told of without partitions until the broker has heard of it.
+        if !told.is_empty() {
+            consumer.assign(&partitions)?;
+            return Ok(consumer);
+        }
+        ensure!(asked.elapsed() < Duration::from_secs(30), "{topic} has no partitions");
+        std::thread::sleep(Duration::from_millis(10));
     }
-    consumer.assign(&partitions)?;
-    Ok(consumer)
 }
 
 /// Reads changes of stock until nothing more comes; the first of each event counts.
