@@ -3,6 +3,7 @@
 mod api;
 mod backlog;
 mod catch_up;
+mod conditions;
 mod floor;
 mod growth;
 mod instructions;
@@ -251,5 +252,6 @@ async fn measure(command: Command) -> anyhow::Result<Value> {
 
 fn keep(measured: &Value, file: Option<PathBuf>) -> anyhow::Result<()> {
     let Some(file) = file else { return Ok(()) };
-    std::fs::write(&file, format!("{measured:#}\n")).with_context(|| file.display().to_string())
+    let kept = serde_json::json!({ "conditions": conditions::told(), "measured": measured });
+    std::fs::write(&file, format!("{kept:#}\n")).with_context(|| file.display().to_string())
 }

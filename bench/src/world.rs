@@ -17,6 +17,7 @@ use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
 use stocktide_runtime::config::{Config, Sources};
 use stocktide_store::{catalogue, migrate};
 
+use crate::conditions;
 use crate::meter::Watched;
 
 /// Customers of the measurements that came before.
@@ -47,6 +48,7 @@ impl World {
         stocktide_runtime::kafka::ensure_topics(&world.config).await?;
         let pool = sqlx::PgPool::connect(&world.stack.database_url()).await?;
         catalogue::load(&pool, &shelves().files(CURRENCY)).await?;
+        conditions::tell(&pool).await?;
         pool.close().await;
         Ok(world)
     }
