@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use rdkafka::{ClientConfig, Message, Offset, TopicPartitionList};
 use serde_json::{Value, json};
@@ -147,7 +148,7 @@ fn reader(world: &World, topic: &str, from: Offset) -> anyhow::Result<BaseConsum
     let asked = Instant::now();
     loop {
         let metadata = consumer.fetch_metadata(Some(topic), Duration::from_secs(10))?;
-        let told = metadata.topics().first().map(|topic| topic.partitions()).unwrap_or_default();
+        let told = metadata.topics().first().map_or(&[][..], MetadataTopic::partitions);
         let mut partitions = TopicPartitionList::new();
         for partition in told {
             partitions.add_partition_offset(topic, partition.id(), from)?;
