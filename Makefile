@@ -26,22 +26,23 @@ BENCH = $(TARGET)/release/stocktide-bench
 bench: ## A backlog beside bare PostgreSQL taking in the same rows, five times, and the latency at 2,000 events/s
 	@scripts/setup
 	cargo build --locked --release --workspace
-	$(BENCH) backlog --pairs 5
-	$(BENCH) latency --rate 2000 --seconds 60
+	$(BENCH) --json $(TARGET)/bench-backlog.json backlog --pairs 5
+	$(BENCH) --json $(TARGET)/bench-latency.json latency --rate 2000 --seconds 60
 
 bench-long: ## All else that is measured: two processors, rivals, growth, catching up, the start, the API and reports on a large ledger
 	@scripts/setup
 	cargo build --locked --release --workspace
-	$(BENCH) backlog --processors 2 --pairs 5
-	$(BENCH) latency --rate 500,2000,10000 --seconds 60
-	$(BENCH) rivals
+	$(BENCH) --json $(TARGET)/bench-backlog-two.json backlog --processors 2 --pairs 5
+	$(BENCH) --json $(TARGET)/bench-latencies.json latency --rate 500,2000,10000 --seconds 60
 	$(BENCH) instructions
-	$(BENCH) growth --ids v4
-	$(BENCH) growth --ids v7
-	$(BENCH) catch-up
-	$(BENCH) start
+	$(BENCH) --json $(TARGET)/bench-growth-v4.json growth --ids v4
+	$(BENCH) --json $(TARGET)/bench-growth-v7.json growth --ids v7
+	$(BENCH) --json $(TARGET)/bench-catch-up.json catch-up
+	$(BENCH) --json $(TARGET)/bench-start.json start
 	$(BENCH) reports
 	$(BENCH) api
+	# Last: what they are made of may not be had.
+	$(BENCH) --json $(TARGET)/bench-rivals.json rivals
 
 overload: ## A backlog of 5 M events, a burst, a storm of requests, a database slowed tenfold and stopped, memory capped (EVENTS=5000000)
 	@scripts/setup

@@ -8,8 +8,16 @@ use sqlx::PgPool;
 static CONDITIONS: OnceLock<Value> = OnceLock::new();
 
 /// What durability hangs on, and what a backlog's cost does.
-const SETTINGS: [&str; 6] =
-    ["fsync", "synchronous_commit", "full_page_writes", "wal_level", "shared_buffers", "server_version"];
+const SETTINGS: [&str; 8] = [
+    "server_version",
+    "fsync",
+    "synchronous_commit",
+    "full_page_writes",
+    "wal_level",
+    "shared_buffers",
+    "max_wal_size",
+    "checkpoint_timeout",
+];
 
 /// Prints them before the first measurement of a run.
 pub async fn tell(pool: &PgPool) -> anyhow::Result<()> {

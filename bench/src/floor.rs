@@ -1,15 +1,15 @@
 //! Bare PostgreSQL taking in the rows that the product wrote: the least that any product must pay.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::{SinkExt, StreamExt};
 use stocktide_store::migrate;
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, NoTls, Statement};
 
+use crate::meter;
 use crate::world::World;
 
 /// The tables that the product writes in proportion to the events, in its order.
@@ -31,9 +31,18 @@ struct Rows {
     rows: Vec<Bytes>,
 }
 
-/// Copies the product's rows into a second, empty database with the same schema, in as many transactions as the events
-/// make batches, which the connections take in turn; returns how long that took.
-pub async fn measure(world: &World, batch: usize, connections: usize) -> anyhow::Result<Duration> {
+/// What the floor took.
+pub struct Floor {
+    /// From the first BEGIN to the last COMMIT.
+    pub seconds: f64,
+    /// PostgreSQL's CPU, in seconds.
+    pub cpu: f64,
+}
+
+/// Copies the product's rows into a second, empty database with the same tables and indexes, in as many transactions as the events make
+/// batches, which the connections take in turn. The tables' triggers and foreign keys are left out, and what is sent is made beforehand:
+/// it is no more than taking in rows.
+pub async fn measure(world: &World, batch: usize, connections: usize) -> anyhow::Result<Floor> {
     let source = connect(&world.stack.database_url()).await?;
     let mut tables = Vec::new();
     for table in TABLES {
@@ -45,23 +54,37 @@ pub async fn measure(world: &World, batch: usize, connections: usize) -> anyhow:
     migrate::run(&url, "GBP", "UTC").await?;
     let target = connect(&url).await?;
     for table in ["products", "locations", "suppliers"] {
-        write(&target, table, &read(&source, table).await?.rows).await?;
+        let statement = target.prepare(&format!("COPY {table} FROM STDIN (FORMAT binary)")).await?;
+        Piece::of(&read(&source, table).await?.rows).write(&target, &statement).await?;
     }
-    let (batches, tables) = (events.div_ceil(batch), Arc::new(tables));
-    let mut clients = Vec::new();
-    for _ in 0..connections {
-        clients.push(connect(&url).await?);
+    let batches = events.div_ceil(batch);
+    let mut work = Vec::new();
+    for first in 0..connections {
+        let client = connect(&url).await?;
+        client.batch_execute("SET session_replication_role = replica").await?;
+        let mut statements = Vec::new();
+        for Rows { table, .. } in &tables {
+            statements.push(client.prepare(&format!("COPY {table} FROM STDIN (FORMAT binary)")).await?);
+        }
+        let of =
+            |at| tables.iter().map(move |Rows { rows, .. }| Piece::of(&rows[share(rows.len(), at, batches)]));
+        let transactions: Vec<Vec<Piece>> =
+            (first..batches).step_by(connections).map(|at| of(at).collect()).collect();
+        work.push((client, statements, transactions));
     }
+    drop(tables);
+    target.batch_execute("CHECKPOINT").await?;
 
+    let servers = world.servers();
+    let cpu = meter::cpu(&servers)?;
     let begun = Instant::now();
     let mut copying = JoinSet::new();
-    for (first, client) in clients.into_iter().enumerate() {
-        let tables = Arc::clone(&tables);
+    for (client, statements, transactions) in work {
         copying.spawn(async move {
-            for at in (first..batches).step_by(connections) {
+            for pieces in transactions {
                 client.batch_execute("BEGIN").await?;
-                for Rows { table, rows } in tables.iter() {
-                    write(&client, table, &rows[share(rows.len(), at, batches)]).await?;
+                for (statement, piece) in statements.iter().zip(pieces) {
+                    piece.write(&client, statement).await?;
                 }
                 client.batch_execute("COMMIT").await?;
             }
@@ -71,7 +94,8 @@ pub async fn measure(world: &World, batch: usize, connections: usize) -> anyhow:
     while let Some(done) = copying.join_next().await {
         done??;
     }
-    Ok(begun.elapsed())
+    let seconds = begun.elapsed().as_secs_f64();
+    Ok(Floor { seconds, cpu: meter::cpu(&servers)?[0] - cpu[0] })
 }
 
 /// The part of `rows` that belongs to one of the batches.
@@ -110,22 +134,33 @@ async fn read(client: &Client, table: &'static str) -> anyhow::Result<Rows> {
     }
 }
 
-async fn write(client: &Client, table: &str, rows: &[Bytes]) -> anyhow::Result<()> {
-    if rows.is_empty() {
-        return Ok(());
+/// Rows as one COPY sends them.
+struct Piece {
+    rows: u64,
+    data: Bytes,
+}
+
+impl Piece {
+    fn of(rows: &[Bytes]) -> Piece {
+        let mut data = BytesMut::with_capacity(rows.iter().map(Bytes::len).sum::<usize>() + 32);
+        data.put_slice(HEADER);
+        for row in rows {
+            data.put_slice(row);
+        }
+        data.put_i16(-1);
+        Piece { rows: rows.len() as u64, data: data.freeze() }
     }
-    let mut data = BytesMut::with_capacity(rows.iter().map(Bytes::len).sum::<usize>() + 32);
-    data.put_slice(HEADER);
-    for row in rows {
-        data.put_slice(row);
+
+    async fn write(mut self, client: &Client, statement: &Statement) -> anyhow::Result<()> {
+        if self.rows == 0 {
+            return Ok(());
+        }
+        let sink = client.copy_in(statement).await?;
+        let mut sink = std::pin::pin!(sink);
+        while !self.data.is_empty() {
+            sink.feed(self.data.split_to(self.data.len().min(256 * 1024))).await?;
+        }
+        ensure!(sink.finish().await? == self.rows, "a COPY lost rows");
+        Ok(())
     }
-    data.put_i16(-1);
-    let sink = client.copy_in(&format!("COPY {table} FROM STDIN (FORMAT binary)")).await?;
-    let mut sink = std::pin::pin!(sink);
-    let mut data = data.freeze();
-    while !data.is_empty() {
-        sink.feed(data.split_to(data.len().min(256 * 1024))).await?;
-    }
-    ensure!(sink.finish().await? == rows.len() as u64, "COPY into {table} lost rows");
-    Ok(())
 }

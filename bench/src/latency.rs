@@ -1,6 +1,6 @@
 //! An open loop: events are sent on schedule whatever happens, and each is timed until its change of stock can be read.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::process::Stdio;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -32,9 +32,12 @@ pub async fn measure(rates: &[u64], seconds: u64) -> anyhow::Result<Value> {
         let mut processor =
             world.product(&["processor"])?.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let measured = run(&world, *rate, Duration::from_secs(seconds));
-        processor.kill()?;
-        processor.wait()?;
-        columns.push((format!("{rate}/s"), measured?));
+        let ended = processor.try_wait()?;
+        crate::start::end(processor)?;
+        ensure!(ended.is_none(), "the processor has ended by itself: {ended:?}");
+        let Readings { times, silent } = measured?;
+        none_is_missing(&world, &silent).await?;
+        columns.push((format!("{rate}/s"), times));
         if columns.len() == rates.len() {
             columns.push(("the floor".to_owned(), floor(&world).await?));
         }
@@ -54,12 +57,41 @@ pub async fn measure(rates: &[u64], seconds: u64) -> anyhow::Result<Value> {
         columns.iter().for_each(|(_, times)| print!(" {:>10.1}", percentile(times, share)));
         println!();
     }
+    if let Some((_, floor)) = columns.last() {
+        for share in [0.5, 0.99] {
+            print!("{:>6}", format!("p{:.0}/", share * 100.0));
+            columns.iter().for_each(|(_, times)| {
+                print!(" {:>9.1}×", percentile(times, share) / percentile(floor, share));
+            });
+            println!("  over the floor's");
+        }
+    }
     let told = columns.iter().map(|(name, times)| {
         let figures = TOLD.map(|(told, share)| (told.to_owned(), json!(percentile(times, share))));
         json!({ "what": name, "readings": times.len(), "ms": serde_json::Map::from_iter(figures) })
     });
     Ok(told.collect())
 }
+
+/// What was read.
+struct Readings {
+    times: Vec<Duration>,
+    /// The events of which nothing was read.
+    silent: Vec<String>,
+}
+
+/// Of an event that has moved stock a change must have been read: the slowest ones would be missing otherwise.
+async fn none_is_missing(world: &World, silent: &[String]) -> anyhow::Result<()> {
+    let mut database = PgConnection::connect(&world.stack.database_url()).await?;
+    let sql = "SELECT count(DISTINCT event_id) FROM stock_movements WHERE event_id::text = ANY($1)";
+    let missing: i64 = sqlx::query_scalar(sql).bind(silent).fetch_one(&mut database).await?;
+    database.close().await?;
+    ensure!(missing == 0, "of {missing} events no change was read within {} s", SILENCE.as_secs());
+    Ok(())
+}
+
+/// After so long without a change nothing more is expected.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// Where the floor's records go.
 const FLOOR_TOPIC: &str = "latency-floor";
@@ -107,12 +139,13 @@ async fn floor(world: &World) -> anyhow::Result<Vec<Duration>> {
     Ok(times)
 }
 
-fn run(world: &World, rate: u64, lasting: Duration) -> anyhow::Result<Vec<Duration>> {
+fn run(world: &World, rate: u64, lasting: Duration) -> anyhow::Result<Readings> {
     let (due, sent) = mpsc::channel::<(String, Instant)>();
     let reader = reader(world, INVENTORY_UPDATES, Offset::Beginning)?;
     let collector = std::thread::spawn(move || collect(&reader, &sent));
     let producer = world.producer(1)?;
     let begun = Instant::now();
+    let mut known = HashSet::new();
     for (at, record) in World::simulate(None, 7)?.enumerate() {
         // The time that counts is the one at which it is due, so that a late sender hides nothing.
         let when = begun + Duration::from_secs_f64(at as f64 / rate as f64);
@@ -127,7 +160,9 @@ fn run(world: &World, rate: u64, lasting: Duration) -> anyhow::Result<Vec<Durati
         send(&producer, &record)?;
         let event: Option<serde_json::Value> =
             record.value.as_deref().and_then(|v| serde_json::from_slice(v).ok());
+        // An event that comes again has been timed, or was before the timing began.
         if let Some(id) = event.as_ref().and_then(|e| e["event_id"].as_str())
+            && known.insert(id.to_owned())
             && when - begun > WARM_UP
         {
             due.send((id.to_owned(), when))?;
@@ -164,7 +199,7 @@ fn reader(world: &World, topic: &str, from: Offset) -> anyhow::Result<BaseConsum
 }
 
 /// Reads changes of stock until nothing more comes; the first of each event counts.
-fn collect(reader: &BaseConsumer, sent: &mpsc::Receiver<(String, Instant)>) -> anyhow::Result<Vec<Duration>> {
+fn collect(reader: &BaseConsumer, sent: &mpsc::Receiver<(String, Instant)>) -> anyhow::Result<Readings> {
     let (mut due, mut early): (HashMap<String, Instant>, HashMap<String, Instant>) = Default::default();
     let mut times = Vec::new();
     let mut last = Instant::now();
@@ -192,7 +227,9 @@ fn collect(reader: &BaseConsumer, sent: &mpsc::Receiver<(String, Instant)>) -> a
                 }
             }
             // Events that change no stock (a status, a duplicate, a reject) never come.
-            None if ended && last.elapsed() > Duration::from_secs(3) => return Ok(times),
+            None if ended && last.elapsed() > SILENCE => {
+                return Ok(Readings { times, silent: due.into_keys().collect() });
+            }
             None => {}
         }
     }

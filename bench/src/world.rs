@@ -10,6 +10,7 @@ use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use sqlx::{Connection as _, PgConnection};
 use stocktide_devstack::{Stack, StackOptions};
 use stocktide_producers::Record;
 use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
@@ -131,6 +132,13 @@ impl World {
             .into_iter()
             .filter_map(|name| Some(Watched { name, pid: pids.next()? }))
             .collect()
+    }
+
+    /// Writes out what PostgreSQL holds, so that who comes next does not pay for it.
+    pub async fn checkpoint(&self) -> anyhow::Result<()> {
+        let mut connection = PgConnection::connect(&self.stack.database_url()).await?;
+        sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await?;
+        Ok(connection.close().await?)
     }
 
     pub async fn stop(self) -> anyhow::Result<()> {

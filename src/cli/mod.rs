@@ -317,6 +317,41 @@ mod tests {
         CommandLine::command().debug_assert();
     }
 
+    /// The words of a command line, as a shell takes them apart; up to a pipe or a comment.
+    fn words(line: &str) -> Vec<String> {
+        let mut words = vec![String::new()];
+        let mut is_quoted = false;
+        for character in line.chars() {
+            match character {
+                '\'' => is_quoted = !is_quoted,
+                '#' | '|' if !is_quoted && words.last().is_some_and(String::is_empty) => break,
+                ' ' if !is_quoted => words.push(String::new()),
+                character => words.last_mut().unwrap().push(character),
+            }
+        }
+        words.retain(|word| !word.is_empty());
+        words
+    }
+
+    #[test]
+    fn each_command_of_the_runbooks_is_one_that_there_is() {
+        let mut read = 0;
+        for page in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/runbooks")).unwrap() {
+            let page = page.unwrap().path();
+            let text = std::fs::read_to_string(&page).unwrap();
+            let commands = text.lines().filter(|line| line.starts_with("    ")).map(str::trim);
+            let quoted = text.split('`').skip(1).step_by(2);
+            let commands = commands.chain(quoted).filter(|line| line.starts_with("stocktide "));
+            for command in commands.filter(|line| !line.contains('\n')) {
+                let line = command.replace("YYYY-MM-DD", "2026-07-01").replace("RUN", "1");
+                read += 1;
+                let parsed = CommandLine::try_parse_from(words(&line)).map_err(|error| error.to_string());
+                assert_eq!(parsed.err(), None, "{}: {command}", page.display());
+            }
+        }
+        assert!(read >= 20, "{read} commands were read");
+    }
+
     #[test]
     fn every_command_shows_an_example() {
         use clap::CommandFactory;

@@ -29,6 +29,7 @@ pub struct ProcessorArgs {
 pub async fn run(args: ProcessorArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let options = RunOptions { until_caught_up: args.until_caught_up, ..RunOptions::default() };
     let stop = shutdown::on_signal();
+    options.announce();
     admin::serve(&config.admin.listen, options.registry.clone(), options.health.clone(), stop.clone())
         .await?;
     let summary = stocktide_processor::run(config, options, stop).await?;

@@ -26,6 +26,7 @@ pub struct UpArgs {}
 pub async fn run(_args: UpArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let options = RunOptions::default();
     let stop = shutdown::on_signal();
+    options.announce();
     let api = Api::bind(config, options.registry.clone(), options.health.clone()).await?;
     admin::serve(&config.admin.listen, options.registry.clone(), options.health.clone(), stop.clone())
         .await?;

@@ -38,7 +38,12 @@ fn micros<S: serde::Serializer>(at: &DateTime<Utc>, s: S) -> Result<S::Ok, S::Er
 impl InventoryUpdate<'_> {
     /// The record's value.
     pub fn to_json(&self) -> Vec<u8> {
+        // Longer than most are, so that it need not grow.
+        let mut json = Vec::with_capacity(288);
         // Strings, integers and times always have a JSON form; an empty value would be caught by the reader.
-        serde_json::to_vec(self).unwrap_or_default()
+        if serde_json::to_writer(&mut json, self).is_err() {
+            json.clear();
+        }
+        json
     }
 }

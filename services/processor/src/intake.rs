@@ -31,6 +31,9 @@ use crate::session::Session;
 
 /// One batch is published and one applied, while the next one grows.
 const IN_HAND: usize = 2;
+/// For so long a full batch waits for room before the partitions are paused: pausing throws away what the client has fetched and nobody
+/// has taken, so that is for a database that stands and not for one that is slow.
+const PAUSE_AFTER: Duration = Duration::from_secs(5);
 /// How long the thread waits where there is nothing to do, before it looks around.
 const IDLE: Duration = Duration::from_millis(50);
 
@@ -165,6 +168,8 @@ pub struct IntakeThread {
     reading: Option<(Arc<Session>, BTreeMap<Partition, Start>)>,
     pending: Records,
     pending_since: Instant,
+    /// Since when the batch has been full and there has been no room for it.
+    full_since: Option<Instant>,
     paused: bool,
 }
 
@@ -217,6 +222,7 @@ pub fn start(
         reading: None,
         pending: Records::default(),
         pending_since: Instant::now(),
+        full_since: None,
         paused: false,
     };
     let thread = std::thread::Builder::new().name("intake".to_owned()).spawn(move || state.run())?;
@@ -329,14 +335,18 @@ impl IntakeThread {
     /// Hands the batch over when it has waited long enough and there is room for it.
     fn hand_over(&mut self) {
         let full = self.pending.is_full(self.limits);
+        self.full_since = self.full_since.filter(|_| full);
         let due = full || (!self.pending.is_empty() && self.pending_since.elapsed() >= self.limits.linger);
         let Some((session, partitions)) = self.reading.as_mut().filter(|_| due) else { return };
-        // A full batch can only wait; long waits keep the group served, with the partitions paused.
+        // A full batch can only wait; between two waits the group is served, by taking one record more or, with the partitions
+        // paused, none.
         let longest = if full && !self.paused { Duration::from_millis(500) } else { Duration::ZERO };
         if !session.wait_below(IN_HAND, longest) {
-            self.pause(full);
+            let waited = full.then(|| self.full_since.get_or_insert_with(Instant::now).elapsed());
+            self.pause(waited.is_some_and(|waited| waited >= PAUSE_AFTER));
             return;
         }
+        self.full_since = None;
         let records = std::mem::take(&mut self.pending);
         let mut starts = BTreeMap::new();
         // What P is compared with is carried over from the batch before (rule 4).

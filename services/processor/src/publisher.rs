@@ -167,7 +167,7 @@ impl Worker {
                     Request::Publish(job) => {
                         let mut jobs = vec![job];
                         next = gather(&mut jobs, inbox);
-                        self.handle(&jobs);
+                        self.handle(jobs);
                     }
                 }
             }
@@ -198,18 +198,17 @@ impl Worker {
     }
 
     /// Publishes what belongs to one session.
-    fn handle(&mut self, jobs: &[Job]) {
-        let Some(session) = jobs.first().map(|job| job.in_hand.session()).filter(|s| s.may_publish()) else {
-            return;
-        };
-        let begun = Instant::now();
+    fn handle(&mut self, mut jobs: Vec<Job>) {
+        let session = jobs.first().map(|job| Arc::clone(job.in_hand.session()));
+        let Some(session) = session.filter(|session| session.may_publish()) else { return };
+        let (begun, counts) = (Instant::now(), Counts::of(&jobs));
         #[cfg_attr(not(feature = "broken"), allow(unused_mut))]
-        let mut published = self.publish(jobs, session);
+        let mut published = self.publish(&mut jobs, &session);
         #[cfg(feature = "broken")]
         if let (Err(_), Some(stamp)) = (&published, crate::session::anew::newest()) {
             crate::session::anew::wait_for_another(&stamp);
             self.retiring = self.producers.pop_front().map(|(_, id)| id);
-            published = self.publish(jobs, session);
+            published = self.publish(&mut jobs, &session);
         }
         match published {
             Ok(()) => {
@@ -217,6 +216,8 @@ impl Worker {
                     .stage_seconds
                     .with_label_values(&["publish"])
                     .observe(begun.elapsed().as_secs_f64());
+                self.metrics.progressed();
+                counts.show(&self.metrics);
                 jobs.iter().for_each(|job| self.note_published(job));
             }
             Err(error) => {
@@ -243,25 +244,25 @@ impl Worker {
     }
 
     /// One transaction. No PostgreSQL work happens inside it (rule 3); it bears the session's stamp (rule 2).
-    fn publish(&mut self, jobs: &[Job], session: &Session) -> anyhow::Result<()> {
+    fn publish(&mut self, jobs: &mut [Job], session: &Session) -> anyhow::Result<()> {
         let _span = span_of(jobs).entered();
         self.prepare()?;
         let Some((producer, _)) = self.producers.front() else { bail!("no producer") };
         let deadline = Instant::now() + self.limits.transaction_timeout;
         let longest = self.limits.transaction_timeout;
         producer.call(longest, Producer::begin_transaction).context("begin_transaction")?;
-        let outputs = || jobs.iter().flat_map(|job| &job.outputs);
-        let apart = |output: &&Output| {
+        let apart = |output: &Output| {
             broken::is(Broken::DlqApart) && matches!(output.body, OutputBody::DeadLetter(_))
         };
-        for output in outputs().filter(apart) {
+        let outputs = take_outputs(jobs);
+        for output in outputs.iter().flatten().filter(|output| apart(output)) {
             send(&producer.client, output, self.limits.dlq_max_bytes, deadline)?;
         }
-        if outputs().any(|output| apart(&output)) {
+        if outputs.iter().flatten().any(apart) {
             producer.commit_and_begin_again(deadline)?;
         }
-        for output in outputs().filter(|output| !apart(output)) {
-            send(&producer.client, output, self.limits.dlq_max_bytes, deadline)?;
+        for output in outputs.into_iter().flatten().filter(|output| !apart(output)) {
+            send(&producer.client, &output, self.limits.dlq_max_bytes, deadline)?;
         }
         // The client's commit would wait for the deliveries in steps of 100 ms; this does not. Neither may the offsets go out
         // meanwhile: the coordinator takes one request at a time, and the client tries the other again after 20 ms.
@@ -294,17 +295,40 @@ impl Worker {
     }
 
     fn note_published(&self, job: &Job) {
-        self.metrics.progressed();
-        let dead = job.outputs.iter().filter(|o| matches!(o.body, OutputBody::DeadLetter(_))).count() as u64;
-        self.metrics.published.with_label_values(&[DLQ]).inc_by(dead);
-        let updates = job.outputs.len() as u64 - dead;
-        self.metrics.published.with_label_values(&[INVENTORY_UPDATES]).inc_by(updates);
         let Some(at) = job.processed_at else { return };
         let mut published = self.published.lock().unwrap_or_else(PoisonError::into_inner);
         let up_to =
             |mark: &Mark| Published { offset: mark.offset, processed_at: at, timer_seq: mark.timer_seq };
         published.extend(job.offsets.iter().map(|(partition, mark)| (*partition, up_to(mark))));
     }
+}
+
+/// How many outputs there are of each kind.
+struct Counts {
+    updates: u64,
+    dead: u64,
+}
+
+impl Counts {
+    fn of(jobs: &[Job]) -> Counts {
+        let all: usize = jobs.iter().map(|job| job.outputs.len()).sum();
+        let dead = |output: &&Output| matches!(output.body, OutputBody::DeadLetter(_));
+        let dead = jobs.iter().flat_map(|job| &job.outputs).filter(dead).count();
+        Counts { updates: (all - dead) as u64, dead: dead as u64 }
+    }
+
+    fn show(&self, metrics: &Metrics) {
+        metrics.published.with_label_values(&[DLQ]).inc_by(self.dead);
+        metrics.published.with_label_values(&[INVENTORY_UPDATES]).inc_by(self.updates);
+    }
+}
+
+/// The outputs, each to be freed once the client has its own copy: should they not get through, recovery makes them anew.
+fn take_outputs(jobs: &mut [Job]) -> Vec<Vec<Output>> {
+    // A negative control publishes them twice.
+    let keep = cfg!(feature = "broken");
+    let take = |job: &mut Job| if keep { job.outputs.clone() } else { std::mem::take(&mut job.outputs) };
+    jobs.iter_mut().map(take).collect()
 }
 
 impl Patient {

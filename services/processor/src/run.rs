@@ -53,6 +53,16 @@ pub struct RunOptions {
     pub health: Health,
 }
 
+impl RunOptions {
+    /// Says on `health` what [`run`] still has to do: to be called before anybody can ask it.
+    pub fn announce(&self) {
+        self.health.expect(
+            "positions",
+            "the group has given out no partitions yet, or their positions are not read",
+        );
+    }
+}
+
 /// What this process did.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Summary {
@@ -299,6 +309,7 @@ impl Processor {
                 Ok(Recovered { starts: partitions, stands }) => {
                     tracing::info!(partitions = partitions.len(), "positions are known: reading");
                     self.metrics.parked.reset();
+                    self.metrics.oldest_parked.set(0);
                     self.timer.begin(session, stands);
                     self.health.set("positions", Ok(()));
                     self.begun.cancel();

@@ -295,6 +295,30 @@ fn a_key_that_cannot_be_read_is_told_when_the_storage_is_opened() {
 }
 
 #[test]
+fn a_secret_key_comes_from_its_file_or_from_its_variable_and_not_from_both() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("key").display().to_string();
+    let open = |more: &[(&str, &str)]| {
+        let settings = [("AWS_ACCESS_KEY_ID", "a"), ("AWS_SECRET_ACCESS_KEY_FILE", file.as_str())];
+        let settings = settings.iter().chain(more);
+        let settings = settings.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Storage::open("s3://shop/reports", &impatient(settings))
+    };
+    let error = open(&[]).unwrap_err();
+    assert_one_line(
+        &error,
+        &format!("s3://shop/reports: AWS_SECRET_ACCESS_KEY_FILE: {file} cannot be read: "),
+    );
+    std::fs::write(&file, "hush\n").unwrap();
+    open(&[]).unwrap();
+    let error = open(&[("AWS_SECRET_ACCESS_KEY", "other")]).unwrap_err();
+    assert_one_line(
+        &error,
+        "s3://shop/reports: AWS_SECRET_ACCESS_KEY and AWS_SECRET_ACCESS_KEY_FILE are both set",
+    );
+}
+
+#[test]
 fn an_endpoint_without_tls_has_to_be_allowed() {
     let settings = [("AWS_ENDPOINT", "http://127.0.0.1:9000"), ("AWS_ACCESS_KEY_ID", "a")];
     let settings = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();

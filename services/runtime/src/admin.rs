@@ -41,6 +41,11 @@ impl Health {
         }
     }
 
+    /// A part without which the process is not ready has yet to begin. That is how it starts and no trouble, so it is not logged.
+    pub fn expect(&self, part: &'static str, missing: &str) {
+        unpoisoned(&self.parts).entry(part).or_insert_with(|| Err(missing.to_owned()));
+    }
+
     /// What a part that works has to say all the same; none: nothing any more.
     pub fn note(&self, part: &'static str, note: Option<String>) {
         let mut notes = unpoisoned(&self.notes);

@@ -1,7 +1,8 @@
 //! One batch, one transaction.
 //!
 //! Four flights, however many records the batch holds: lock and look up; what the orders that come back consist of
-//! (only where some do); log, dedupe, headers, rollups and stock; lines, progress and COMMIT. One lock order holds for
+//! (only where some do); log, dedupe, headers, rollups and stock; lines, progress and COMMIT. Within a flight each COPY that has rows
+//! waits once more, for the server to be ready for them. One lock order holds for
 //! all processors (rule 8): progress, known orders, event_ids, new orders, rollups, payments, stock, payments that wait, each
 //! ascending.
 

@@ -3,9 +3,10 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use futures_util::SinkExt;
 use postgres_types::{IsNull, ToSql, Type};
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::Statement;
 
 use crate::error::StoreError;
+use crate::writer::Writer;
 
 /// A message of COPY data is cut to this size, so that sending overlaps with the server's reading.
 const CHUNK: usize = 256 * 1024;
@@ -41,20 +42,22 @@ impl CopyRows {
     }
 
     /// Sends the rows. Nothing is sent where there are none.
-    pub(crate) async fn send(self, client: &Client, statement: &Statement) -> Result<(), StoreError> {
-        send(client, statement, std::iter::once(Ok(self))).await
+    pub(crate) async fn send(self, writer: &Writer, statement: &Statement) -> Result<(), StoreError> {
+        send(writer, statement, std::iter::once(Ok(self))).await
     }
 }
 
 /// Sends the rows of all parts, each made when the ones before it are on their way. Nothing is sent where there are none.
 pub(crate) async fn send(
-    client: &Client,
+    writer: &Writer,
     statement: &Statement,
     parts: impl Iterator<Item = Result<CopyRows, StoreError>>,
 ) -> Result<(), StoreError> {
     let mut parts = parts.filter(|part| part.as_ref().map_or(true, |part| part.rows > 0));
     let Some(mut part) = parts.next().transpose()? else { return Ok(()) };
-    let sink = client.copy_in(statement).await?;
+    // The server has to say that it is ready for them, and until they have ended it takes nothing else.
+    writer.waited();
+    let sink = writer.client.copy_in(statement).await?;
     let mut sink = std::pin::pin!(sink);
     sink.feed(Bytes::from_static(HEADER)).await?;
     let mut rows = 0;

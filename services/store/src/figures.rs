@@ -41,8 +41,8 @@ pub struct OpenRejects {
     pub oldest: DateTime<Utc>,
 }
 
-/// Rejects older than this are no longer looked at: who has not dealt with them in a week has decided.
-const OPEN_REJECTS_SINCE: Duration = Duration::from_hours(7 * 24);
+/// Rejects older than this are no longer looked at, because dealt with or not each costs a look-up; a warning has come daily until then.
+const OPEN_REJECTS_SINCE: Duration = Duration::from_hours(90 * 24);
 /// No more rejects are counted than this, of all topics.
 pub const OPEN_REJECTS_COUNTED: i64 = 10_000;
 
@@ -70,7 +70,7 @@ pub async fn stock_rows(connection: &mut PgConnection) -> Result<Vec<StockRows>,
     sqlx::query_as(sql).fetch_all(&mut *transaction).await
 }
 
-/// The rejects of the last seven days that were neither replayed nor discarded, and whose event has not been applied since. The index on rejects finds them, and no more than
+/// The rejects of the last 90 days that were neither replayed nor discarded, and whose event has not been applied since. The index on rejects finds them, and no more than
 /// [`OPEN_REJECTS_COUNTED`] are counted, the oldest first.
 ///
 /// # Errors

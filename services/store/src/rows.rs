@@ -29,20 +29,20 @@ pub(crate) struct Written<'a> {
 impl<'a> Written<'a> {
     /// The third flight: log, dedupe, headers, rollups, payments and, last, stock, whose rows come back as they are afterwards.
     pub(crate) async fn write_facts(&self, writer: &Writer) -> Result<Vec<After>, StoreError> {
-        let Writer { client, sql, .. } = writer;
+        let Writer { sql, .. } = writer;
         let (applied, headers) = (self.applied()?, self.headers()?);
         let (paid, parked) = (self.paid()?, self.parked(writer)?);
         // What may fail comes after the COPYs that do not: a COPY that begins in a failed transaction puts the connection out
         // of step (see `Writer::roll_back`).
         let ledger = payments::ledger(&paid, self.processed_at)?;
         let copies = try_join4(
-            copy::send(client, &sql.copy_log, self.log()),
-            ledger.send(client, &sql.copy_payment_events),
-            parked.send(client, &sql.copy_parked),
-            applied.send(client, &sql.copy_applied),
+            copy::send(writer, &sql.copy_log, self.log()),
+            ledger.send(writer, &sql.copy_payment_events),
+            parked.send(writer, &sql.copy_parked),
+            applied.send(writer, &sql.copy_applied),
         );
         let facts =
-            try_join(copies, try_join(headers.send(client, &sql.copy_headers), self.set_statuses(writer)));
+            try_join(copies, try_join(headers.send(writer, &sql.copy_headers), self.set_statuses(writer)));
         let rollups = async {
             if broken::is(Broken::RollupsApart) { Ok(()) } else { self.write_rollups(writer).await }
         };
@@ -59,10 +59,10 @@ impl<'a> Written<'a> {
 
     /// The fourth flight: the lines, which hold their result, the progress, and word for the payments that wait.
     pub(crate) async fn write_lines(&self, writer: &Writer, after: &[After]) -> Result<(), StoreError> {
-        let Writer { client, sql, .. } = writer;
+        let Writer { sql, .. } = writer;
         let lines = try_join(
-            copy::send(client, &sql.copy_orders, self.order_lines(after)),
-            copy::send(client, &sql.copy_restocks, self.restock_lines(after)),
+            copy::send(writer, &sql.copy_orders, self.order_lines(after)),
+            copy::send(writer, &sql.copy_restocks, self.restock_lines(after)),
         );
         try_join(lines, try_join(self.advance(writer), self.mark_orders_seen(writer))).await?;
         Ok(())

@@ -339,7 +339,7 @@ impl<'d> Settled<'d> {
         };
         let paid: Vec<Paid<'_>> = self.joined.iter().map(paid).collect();
         let ledger = payments::ledger(&paid, processed_at)?;
-        ledger.send(&writer.client, &writer.sql.copy_payment_events).await?;
+        ledger.send(writer, &writer.sql.copy_payment_events).await?;
         try_join3(
             self.free_events(writer),
             payments::upsert(writer, &paid),

@@ -150,12 +150,13 @@ fn options(url: String, reject_uncovered: bool) -> WriterOptions {
     WriterOptions { url, timezone, reject_uncovered, lock_timeout, payments_wait }
 }
 
-/// How often a batch may wait for the database, however many records it holds: look-up, writing and COMMIT; the lines of orders
-/// that something comes back from, of each of two topics; the lock on stock, in two steps; and the catalogue, the first time.
+/// How often a batch may wait for the database, however many records it holds: look-up, writing and COMMIT; a COPY into each of seven
+/// tables; the lines of orders that something comes back from, of each of two topics; the lock on stock, in two steps; and the
+/// catalogue, the first time.
 fn most_round_trips(decoded: &[fold::Record], reject_uncovered: bool, is_first: bool) -> u32 {
     let with_lines = decoded.iter().filter(|record| matches!(fold::references(record), Some((_, true))));
     let topics: BTreeSet<Source> = with_lines.map(|record| record.source).collect();
-    3 + topics.len() as u32 + if reject_uncovered { 2 } else { 0 } + u32::from(is_first)
+    3 + 7 + topics.len() as u32 + if reject_uncovered { 2 } else { 0 } + u32::from(is_first)
 }
 
 /// Applies the events in batches of the given sizes, as the processor would, and returns what it would publish.

@@ -14,6 +14,8 @@ use crate::metrics::Metrics;
 const EVERY: Duration = Duration::from_secs(15);
 /// And so seldom that reading them takes no more than this part of the time.
 const SHARE: u32 = 100;
+/// After they could not be read they are asked for again after this, and not at once: they may have cost ten seconds.
+const AGAIN: Duration = Duration::from_mins(1);
 /// Statuses of stock rows.
 const STATUSES: [&str; 4] = ["in_stock", "low", "out", "oversold"];
 
@@ -22,40 +24,56 @@ pub struct Figures {
     pool: PgPool,
     metrics: Arc<Metrics>,
     due: Option<Instant>,
+    /// Why they could not be read when they were asked for last.
+    failed: Option<String>,
 }
 
 impl Figures {
     pub fn new(pool: PgPool, metrics: Arc<Metrics>) -> Figures {
-        Figures { pool, metrics, due: None }
+        Figures { pool, metrics, due: None, failed: None }
     }
 
-    /// Shows what there is; how far each partition has been applied.
-    pub async fn look(&mut self) -> anyhow::Result<Vec<Applied>> {
-        let looked = self.read().await;
-        if looked.is_err() {
-            self.forget();
-        }
-        Ok(looked?)
-    }
-
-    async fn read(&mut self) -> Result<Vec<Applied>, sqlx::Error> {
+    /// How far each partition has been applied.
+    pub async fn applied(&self) -> anyhow::Result<Vec<Applied>> {
         let asked = Instant::now();
-        let mut connection = self.pool.acquire().await?;
+        drop(self.pool.acquire().await?);
         self.metrics.pool_wait.observe(asked.elapsed().as_secs_f64());
         let idle = self.pool.num_idle() as i64;
         self.metrics.pool.with_label_values(&["idle"]).set(idle);
         self.metrics.pool.with_label_values(&["in_use"]).set(i64::from(self.pool.size()) - idle);
-        if self.due.is_none_or(|due| Instant::now() >= due) {
-            let begun = Instant::now();
-            let rows = figures::stock_rows(&mut connection).await?;
-            let rejects = figures::open_rejects(&mut connection, clock::now()).await?;
-            self.show(&rows, &rejects);
-            let took = begun.elapsed();
-            self.metrics.figures_seconds.set(took.as_secs_f64());
-            self.due = Some(Instant::now() + EVERY.max(took * SHARE));
+        Ok(figures::applied(&self.pool).await?)
+    }
+
+    /// Shows what there is, where the database `is_there`; nothing of it where one part cannot be read.
+    pub async fn look(&mut self, is_there: bool) -> anyhow::Result<()> {
+        if !is_there {
+            self.forget();
+            self.metrics.pool.reset();
+            (self.due, self.failed) = (None, None);
+            return Ok(());
         }
-        drop(connection);
-        figures::applied(&self.pool).await
+        if self.due.is_none_or(|due| Instant::now() >= due) {
+            match self.read().await {
+                Ok(took) => (self.due, self.failed) = (Some(Instant::now() + EVERY.max(took * SHARE)), None),
+                Err(error) => {
+                    self.forget();
+                    (self.due, self.failed) = (Some(Instant::now() + AGAIN), Some(error.to_string()));
+                }
+            }
+        }
+        // Between two attempts nobody has seen anything either.
+        self.failed.as_ref().map_or(Ok(()), |reason| Err(anyhow::anyhow!("{reason}")))
+    }
+
+    async fn read(&mut self) -> Result<Duration, sqlx::Error> {
+        let mut connection = self.pool.acquire().await?;
+        let begun = Instant::now();
+        let rows = figures::stock_rows(&mut connection).await?;
+        let rejects = figures::open_rejects(&mut connection, clock::now()).await?;
+        self.show(&rows, &rejects);
+        let took = begun.elapsed();
+        self.metrics.figures_seconds.set(took.as_secs_f64());
+        Ok(took)
     }
 
     fn show(&self, rows: &[StockRows], rejects: &[OpenRejects]) {
@@ -78,7 +96,5 @@ impl Figures {
         self.metrics.stock_units.reset();
         self.metrics.dlq_open.reset();
         self.metrics.dlq_oldest.reset();
-        self.metrics.pool.reset();
-        self.due = None;
     }
 }

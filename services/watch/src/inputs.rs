@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
+use rdkafka::error::KafkaError;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use stocktide_runtime::kafka::{self, INPUT_TOPICS, LogContext, client_config};
@@ -137,11 +138,14 @@ fn oldest(client: &Client, topic: &str, partition: i32, from: i64, high: i64) ->
     client.assign(&start)?;
     let first = client.poll(PATIENCE);
     client.unassign()?;
-    Ok(match first {
+    match first {
         Some(Ok(message)) if message.offset() < high => {
             // A topic older than timestamps has none: then it waits since now.
-            Some(message.timestamp().to_millis().unwrap_or_else(|| clock::now().timestamp_millis()))
+            Ok(Some(message.timestamp().to_millis().unwrap_or_else(|| clock::now().timestamp_millis())))
         }
-        _ => None,
-    })
+        Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => Ok(None),
+        // What does not come is no sign that nothing waits.
+        Some(Err(error)) => Err(error).with_context(|| format!("the records of {topic}/{partition}")),
+        None => anyhow::bail!("no record of {topic}/{partition} came within {} s", PATIENCE.as_secs()),
+    }
 }

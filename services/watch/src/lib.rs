@@ -32,13 +32,15 @@ pub async fn watch(config: Config, pool: PgPool, metrics: Arc<Metrics>, shutdown
     while !shutdown.is_cancelled() {
         let looked = tokio::select! {
             looked = async {
-                let applied = figures.look().await;
-                doing.well("the database's figures", applied.as_ref().err());
+                let applied = figures.applied().await;
+                let read = figures.look(applied.is_ok()).await;
+                doing.well("the database's figures", applied.as_ref().err().or(read.as_ref().err()));
+                let known = applied.is_ok();
                 let seen = inputs.look(applied.ok()).await;
                 doing.well("the input topics", seen.as_ref().err());
-                let known = certificates.look().await;
-                doing.well("the certificates", known.as_ref().err());
-                seen.is_ok()
+                let certified = certificates.look().await;
+                doing.well("the certificates", certified.as_ref().err());
+                known && read.is_ok() && seen.is_ok()
             } => looked,
             () = shutdown.cancelled() => return,
         };

@@ -14,7 +14,7 @@ stocktide_runtime::metrics! {
         stock_rows: IntGaugeVec = "stocktide_stock_rows" ["status"],
         /// Units in these rows; below zero where they are oversold.
         stock_units: IntGaugeVec = "stocktide_stock_units" ["status"],
-        /// Rejected records of the last seven days that nobody has dealt with, by input topic: neither replayed nor discarded, and
+        /// Rejected records of the last 90 days that nobody has dealt with, by input topic: neither replayed nor discarded, and
         /// their event not applied since. No more than 10,000 are counted.
         dlq_open: IntGaugeVec = "stocktide_dlq_open_records" ["topic"],
         /// When the oldest of these was rejected, in seconds since 1970; 0: there is none.

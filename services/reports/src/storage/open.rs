@@ -14,8 +14,7 @@ use url::Url;
 
 use super::{Storage, StorageError, StorageOptions};
 
-const S3_CREDENTIALS: &str =
-    "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and AWS_ENDPOINT, AWS_REGION where they differ)";
+const S3_CREDENTIALS: &str = "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY or AWS_SECRET_ACCESS_KEY_FILE (and AWS_ENDPOINT, AWS_REGION where they differ)";
 const GCS_CREDENTIALS: &str = "set GOOGLE_SERVICE_ACCOUNT to the file of a service account's key";
 
 pub(super) fn open(url: &str, options: &StorageOptions) -> Result<Storage, StorageError> {
@@ -44,6 +43,7 @@ pub(super) fn open(url: &str, options: &StorageOptions) -> Result<Storage, Stora
             }
             let prefix = Path::from_url_path(parsed.path()).map_err(|error| wrong(&error.to_string()))?;
             let unusable = |error: object_store::Error| super::error::unusable(url, &error);
+            let options = &if scheme == "s3" { with_secret(url, options)? } else { options.clone() };
             if scheme == "s3" {
                 check_endpoint(url, options)?;
             }
@@ -99,6 +99,24 @@ fn directory(rest: &str) -> Result<PathBuf, String> {
     let working = std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
     let relative = absolute.strip_prefix("/").unwrap_or(FilePath::new(""));
     Ok(working.join(relative))
+}
+
+/// The store's client takes a key as it is; from a file it is nobody's who may see the process's environment.
+fn with_secret(url: &str, options: &StorageOptions) -> Result<StorageOptions, StorageError> {
+    const KEY: &str = "AWS_SECRET_ACCESS_KEY";
+    const KEY_FILE: &str = "AWS_SECRET_ACCESS_KEY_FILE";
+    let value =
+        |wanted: &str| options.settings.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+    let unusable = |problem| StorageError::Settings { place: url.to_owned(), problem };
+    let Some(file) = value(KEY_FILE) else { return Ok(options.clone()) };
+    if value(KEY).is_some() {
+        return Err(unusable(format!("{KEY} and {KEY_FILE} are both set; allowed: one of them")));
+    }
+    let secret = std::fs::read_to_string(file)
+        .map_err(|error| unusable(format!("{KEY_FILE}: {file} cannot be read: {error}")))?;
+    let mut options = options.clone();
+    options.settings.push((KEY.to_owned(), secret.trim_end().to_owned()));
+    Ok(options)
 }
 
 /// An endpoint without TLS has to be allowed; the store's own error would not say how.

@@ -82,8 +82,8 @@ machine could read it. A secret and its file in the same layer are refused; othe
 
 What a store wants to know of its visitors is not set here but in its own variables, those that its other tools read too.
 
-- `s3://`: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`, `AWS_REGION`; for a server that is not Amazon's
-  `AWS_ENDPOINT_URL`, and `AWS_ALLOW_HTTP=true` where it has no TLS.
+- `s3://`: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY` or `AWS_SECRET_ACCESS_KEY_FILE`, `AWS_SESSION_TOKEN`, `AWS_REGION`; for a server
+  that is not Amazon's `AWS_ENDPOINT_URL`, and `AWS_ALLOW_HTTP=true` where it has no TLS.
 - `gs://`: `GOOGLE_SERVICE_ACCOUNT` (the path of a service account's key file) or `GOOGLE_SERVICE_ACCOUNT_KEY` (its content);
   without them what the machine has been given.
 ",
