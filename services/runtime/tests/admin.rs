@@ -61,6 +61,11 @@ async fn a_process_is_ready_only_while_all_its_parts_are() {
     let noted = json!({"ready": true, "failing": {}, "notes": {"jobs": "something is left to others"}});
     assert_eq!(ready().await, (200, noted));
     health.note("jobs", None);
+    // What has yet to begin keeps a process from being ready until it says that it has; once.
+    health.expect("positions", "not read yet");
+    assert_eq!(ready().await, (503, json!({"ready": false, "failing": {"positions": "not read yet"}})));
+    health.set("positions", Ok(()));
+    health.expect("positions", "not read yet");
     health.set("kafka", Ok(()));
     health.set("database", Err("away".to_owned()));
     assert_eq!(ready().await, (503, json!({"ready": false, "failing": {"database": "away"}})));

@@ -98,3 +98,47 @@ impl Figures {
         self.metrics.dlq_oldest.reset();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+
+    use prometheus::Registry;
+    use prometheus::core::Collector as _;
+    use stocktide_devstack::{Stack, StackOptions};
+    use stocktide_store::migrate;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn figures_that_cannot_be_read_are_not_shown_and_that_is_an_error_until_they_can() {
+        let stack = Stack::start(StackOptions { kafka: false, ..StackOptions::default() }).await.unwrap();
+        migrate::run(&stack.database_url(), "GBP", "UTC").await.unwrap();
+        let pool = PgPool::connect(&stack.database_url()).await.unwrap();
+        let metrics = Arc::new(Metrics::start(&Registry::new()).unwrap());
+        let mut figures = Figures::new(pool.clone(), Arc::clone(&metrics));
+        let is_shown = || metrics.stock_rows.collect().iter().any(|family| !family.get_metric().is_empty());
+        figures.look(true).await.unwrap();
+        assert!(is_shown());
+
+        let mut holding = pool.begin().await.unwrap();
+        sqlx::query("LOCK TABLE inventory IN ACCESS EXCLUSIVE MODE").execute(&mut *holding).await.unwrap();
+        figures.due = None;
+        assert!(figures.look(true).await.unwrap_err().to_string().contains("timeout"));
+        assert!(!is_shown());
+        // What is cheap is read all the same, and nobody waits for the dear part a second time at once.
+        figures.applied().await.unwrap();
+        let asked = Instant::now();
+        figures.look(true).await.unwrap_err();
+        assert!(asked.elapsed() < Duration::from_secs(5));
+
+        holding.rollback().await.unwrap();
+        figures.due = Some(Instant::now());
+        figures.look(true).await.unwrap();
+        assert!(is_shown());
+        figures.look(false).await.unwrap();
+        assert!(!is_shown());
+        pool.close().await;
+        stack.stop().await.unwrap();
+    }
+}
