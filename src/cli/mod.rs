@@ -308,6 +308,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
 
     use anyhow::anyhow;
+    use clap::error::ErrorKind;
 
     use super::*;
 
@@ -345,8 +346,11 @@ mod tests {
             for command in commands.filter(|line| !line.contains('\n')) {
                 let line = command.replace("YYYY-MM-DD", "2026-07-01").replace("RUN", "1");
                 read += 1;
-                let parsed = CommandLine::try_parse_from(words(&line)).map_err(|error| error.to_string());
-                assert_eq!(parsed.err(), None, "{}: {command}", page.display());
+                let error = CommandLine::try_parse_from(words(&line)).err();
+                // In a sentence a command may be named without what it is about.
+                let error = error.filter(|error| error.kind() != ErrorKind::MissingRequiredArgument);
+                let error = error.map(|error| error.to_string());
+                assert_eq!(error, None, "{}: {command}", page.display());
             }
         }
         assert!(read >= 20, "{read} commands were read");
