@@ -115,7 +115,7 @@ mod tests {
         let stack = Stack::start(StackOptions { kafka: false, ..StackOptions::default() }).await.unwrap();
         migrate::run(&stack.database_url(), "GBP", "UTC").await.unwrap();
         let pool = PgPool::connect(&stack.database_url()).await.unwrap();
-        let metrics = Arc::new(Metrics::start(&Registry::new()).unwrap());
+        let metrics = Arc::new(Metrics::register(&Registry::new()).unwrap());
         let mut figures = Figures::new(pool.clone(), Arc::clone(&metrics));
         let is_shown = || metrics.stock_rows.collect().iter().any(|family| !family.get_metric().is_empty());
         figures.look(true).await.unwrap();
