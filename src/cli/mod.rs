@@ -343,8 +343,10 @@ mod tests {
             let commands = text.lines().filter(|line| line.starts_with("    ")).map(str::trim);
             let quoted = text.split('`').skip(1).step_by(2);
             let commands = commands.chain(quoted).filter(|line| line.starts_with("stocktide "));
-            for command in commands.filter(|line| !line.contains('\n')) {
-                let line = command.replace("YYYY-MM-DD", "2026-07-01").replace("RUN", "1");
+            for command in commands.filter(|line| !line.contains(['\n', '…'])) {
+                let line = ["YYYY-MM-DD", "YESTERDAY"]
+                    .iter()
+                    .fold(command.replace("RUN", "1"), |line, day| line.replace(day, "2026-07-01"));
                 read += 1;
                 let error = CommandLine::try_parse_from(words(&line)).err();
                 // In a sentence a command may be named without what it is about.
