@@ -32,6 +32,23 @@ async fn what_a_batch_in_parts_published_is_noted_with_the_time_of_its_first_par
     world.verify().await;
 }
 
+/// Noting it saves a search and no more: a database that goes away, or is locked, at that moment makes no bad end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_cannot_note_what_is_published_ends_in_order_all_the_same() {
+    let world = World::start(&[("STOCKTIDE_TOPICS_PARTITIONS", "1")]).await;
+    world.stock_shelves().await;
+    order(&world, 0, "card").await;
+    let processor = world.start_processor();
+    world.until_settled(1).await;
+    let mut holding = world.database.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE partition_progress").execute(&mut *holding).await.unwrap();
+    assert_eq!(processor.end().await.applied, 1);
+    holding.rollback().await.unwrap();
+    assert_eq!(world.process().await.consumed, 0);
+    assert_eq!(world.read("inventory_updates").len(), 1);
+    world.verify().await;
+}
+
 /// A coordinator that answers with an older offset than this is not believed, so it has to be known of these, too.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_published_again_is_noted_as_published() {

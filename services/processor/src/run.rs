@@ -494,8 +494,11 @@ impl Processor {
         } else {
             tracing::warn!("the consumer did not close in time");
         }
-        if let Some(writer) = self.database.connected() {
-            writer.note_published(&self.publisher.published()).await?;
+        // It only saves the next session a search, so a database that goes away just now is no reason to end badly.
+        if let Some(writer) = self.database.connected()
+            && let Err(error) = writer.note_published(&self.publisher.published()).await
+        {
+            tracing::warn!("what was published last is not noted, and will be found in the topic: {error}");
         }
         if let Some(first) = self.first_received {
             let idle = Duration::from_secs_f64(self.metrics.seconds_since_progress());
