@@ -2,11 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::KafkaError;
+use rdkafka::message::BorrowedMessage;
 use rdkafka::metadata::MetadataPartition;
 use rdkafka::{Message, Offset, TopicPartitionList};
 use stocktide_runtime::kafka::{self, INPUT_TOPICS, LogContext, client_config};
@@ -136,16 +137,33 @@ fn oldest(client: &Client, topic: &str, partition: i32, from: i64, high: i64) ->
     let mut start = TopicPartitionList::new();
     start.add_partition_offset(topic, partition, Offset::Offset(from))?;
     client.assign(&start)?;
-    let first = client.poll(PATIENCE);
+    let first = first_of(client, (topic, partition));
     client.unassign()?;
-    match first {
-        Some(Ok(message)) if message.offset() < high => {
-            // A topic older than timestamps has none: then it waits since now.
-            Ok(Some(message.timestamp().to_millis().unwrap_or_else(|| clock::now().timestamp_millis())))
+    // A topic older than timestamps has none: then it waits since now.
+    let time = |message: &BorrowedMessage<'_>| {
+        message.timestamp().to_millis().unwrap_or_else(|| clock::now().timestamp_millis())
+    };
+    Ok(first?.filter(|message| message.offset() < high).map(|message| time(&message)))
+}
+
+/// The first record that comes of the assigned partition; none, where its end comes first. What does not come is no sign that nothing waits.
+fn first_of<'a>(
+    client: &'a Client,
+    (topic, partition): (&str, i32),
+) -> anyhow::Result<Option<BorrowedMessage<'a>>> {
+    let deadline = Instant::now() + PATIENCE;
+    let mut said = None;
+    while let Some(left) = deadline.checked_duration_since(Instant::now()) {
+        match client.poll(left) {
+            Some(Ok(message)) if message.topic() == topic && message.partition() == partition => {
+                return Ok(Some(message));
+            }
+            Some(Err(KafkaError::PartitionEOF(at))) if at == partition => return Ok(None),
+            // Brokers that came and went since somebody last polled are told of now, too.
+            Some(Err(error)) => said = Some(error),
+            Some(Ok(_)) | None => {}
         }
-        Some(Ok(_) | Err(KafkaError::PartitionEOF(_))) => Ok(None),
-        // What does not come is no sign that nothing waits.
-        Some(Err(error)) => Err(error).with_context(|| format!("the records of {topic}/{partition}")),
-        None => anyhow::bail!("no record of {topic}/{partition} came within {} s", PATIENCE.as_secs()),
     }
+    let said = said.map_or_else(String::new, |error| format!(": {error}"));
+    anyhow::bail!("no record of {topic}/{partition} came within {} s{said}", PATIENCE.as_secs())
 }
