@@ -87,3 +87,46 @@ async fn a_processor_that_lost_it_while_reading_its_positions_joins_again() {
     world.until_settled(2).await;
     assert_eq!(world.stock().await["apple@online"], (98, 2));
 }
+
+/// It is ready when it knows where to read, and not before; one that is given nothing to read, because there are more processors than
+/// partitions, has nothing to wait for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_is_ready_once_it_knows_what_to_read_though_it_be_nothing() {
+    let mut world = World::start(&[("STOCKTIDE_TOPICS_PARTITIONS", "1")]).await;
+    world.stock_shelves().await;
+    world.stack.kill_broker(1).await.unwrap();
+    let first = world.start_processor();
+    first.fails_with("given out no partitions yet").await;
+    world.stack.start_broker(1).await.unwrap();
+    first.is_ready().await;
+    let others = [(); 4].map(|()| world.start_processor());
+    for processor in &others {
+        processor.is_ready().await;
+    }
+    order(&world, "o1").await;
+    world.until_settled(1).await;
+    for processor in others.into_iter().chain([first]) {
+        processor.end().await;
+    }
+    world.verify().await;
+}
+
+/// A full batch waits for room first with the partitions as they are, and after a while with them paused.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_stands_for_longer_than_a_full_batch_waits_unpaused_is_waited_out() {
+    let world = World::start(&[("STOCKTIDE_PROCESSOR_BATCH_MAX_RECORDS", "2")]).await;
+    world.stock_shelves().await;
+    let processor = world.start_processor();
+    processor.is_ready().await;
+    let mut holding = world.database.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE inventory").execute(&mut *holding).await.unwrap();
+    for n in 0..30 {
+        order(&world, &format!("o{n}")).await;
+    }
+    world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
+    world.until("SELECT max(now() - xact_start) > interval '8 s' FROM pg_stat_activity WHERE state = 'idle in transaction'").await;
+    holding.rollback().await.unwrap();
+    world.until_settled(30).await;
+    assert_eq!(processor.end().await.applied, 30);
+    world.verify().await;
+}

@@ -33,6 +33,7 @@ impl Running {
     pub fn start(config: &Config) -> Running {
         let (config, shutdown, options) = (config.clone(), CancellationToken::new(), RunOptions::default());
         let (token, registry, health) = (shutdown.clone(), options.registry.clone(), options.health.clone());
+        options.announce();
         let task = tokio::spawn(async move { stocktide_processor::run(&config, options, token).await });
         Running { shutdown, task, registry, health }
     }
@@ -73,6 +74,15 @@ impl Running {
     pub async fn fails_with(&self, why: &str) {
         let deadline = Instant::now() + PATIENCE;
         while !self.health.failing().values().any(|reason| reason.contains(why)) {
+            assert!(Instant::now() < deadline && !self.task.is_finished(), "{:?}", self.health.failing());
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// Waits until it says that it is ready.
+    pub async fn is_ready(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        while !self.health.failing().is_empty() {
             assert!(Instant::now() < deadline && !self.task.is_finished(), "{:?}", self.health.failing());
             tokio::time::sleep(Duration::from_millis(20)).await;
         }

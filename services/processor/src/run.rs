@@ -42,6 +42,9 @@ const LOOK_AROUND: Duration = Duration::from_secs(10);
 /// leads a partition no more.
 const SHORT_LOG_BELIEVED_AFTER: Duration = Duration::from_secs(20);
 
+/// How long a processor that ends waits for the database to note what is published.
+const NOTE_WITHIN: Duration = Duration::from_secs(10);
+
 /// How the processor is run.
 #[derive(Debug, Clone, Default)]
 pub struct RunOptions {
@@ -494,11 +497,16 @@ impl Processor {
         } else {
             tracing::warn!("the consumer did not close in time");
         }
-        // It only saves the next session a search, so a database that goes away just now is no reason to end badly.
-        if let Some(writer) = self.database.connected()
-            && let Err(error) = writer.note_published(&self.publisher.published()).await
-        {
-            tracing::warn!("what was published last is not noted, and will be found in the topic: {error}");
+        // It only saves the next session a search, so a database that goes away just now is no reason to end badly, or late.
+        if let Some(writer) = self.database.connected() {
+            let published = self.publisher.published();
+            let why = match tokio::time::timeout(NOTE_WITHIN, writer.note_published(&published)).await {
+                Ok(noted) => noted.err().map(|error| error.to_string()),
+                Err(late) => Some(late.to_string()),
+            };
+            if let Some(why) = why {
+                tracing::warn!("what was published last is not noted, and will be found in the topic: {why}");
+            }
         }
         if let Some(first) = self.first_received {
             let idle = Duration::from_secs_f64(self.metrics.seconds_since_progress());
