@@ -30,12 +30,17 @@ fn shortened(rules: String) -> String {
     rules.lines().map(shorter).collect::<Vec<_>>().join("\n")
 }
 
+/// Nobody asks it anything here.
+const API: &[&str] = &["api", "--listen", "127.0.0.1:0"];
+
 /// A night at the console: the services, who watches them, and what has happened.
 struct Night {
     world: World,
     prometheus: Prometheus,
     processor_at: String,
     processor: Option<Service>,
+    api_at: String,
+    api: Option<Service>,
     _jobs: Service,
     table: Vec<(String, String, Duration, Duration)>,
 }
@@ -43,14 +48,20 @@ struct Night {
 impl Night {
     fn begin() -> Night {
         let world = World::start();
-        let (processor_at, jobs_at) = (free_address(), free_address());
+        let (processor_at, jobs_at, api_at) = (free_address(), free_address(), free_address());
         let processor = Some(world.service_at(&processor_at, &["processor"]));
         let jobs = world.service_at(&jobs_at, &["jobs", "run"]);
-        let prometheus = Prometheus::start(&[("processor", &processor_at), ("jobs", &jobs_at)], shortened);
-        let night = Night { world, prometheus, processor_at, processor, _jobs: jobs, table: Vec::new() };
+        let api = Some(world.service_at(&api_at, API));
+        let scraped = [("processor", &*processor_at), ("jobs", &jobs_at), ("api", &api_at)];
+        let prometheus = Prometheus::start(&scraped, shortened);
+        let night =
+            Night { world, prometheus, processor_at, processor, api_at, api, _jobs: jobs, table: Vec::new() };
         night.wait("all is well", <[String]>::is_empty);
-        let seen =
-            || night.prometheus.query("count(stocktide_reconcile_differing) and count(stocktide_stock_rows)");
+        let seen = || {
+            night.prometheus.query(
+                "count(stocktide_reconcile_differing) and count(stocktide_stock_rows) and count(stocktide_api_streams)",
+            )
+        };
         crate::watched::until("the installation is seen", || seen().is_ok_and(|seen| !seen.is_empty()));
         night
     }
@@ -131,6 +142,7 @@ fn each_alert_fires_at_its_fault_and_resolves_by_its_runbook() {
     the_database_is_killed(&mut night);
     the_broker_is_killed(&mut night);
     the_processor_is_ended(&mut night);
+    the_api_is_ended(&mut night);
     a_report_cannot_be_kept(&mut night);
     a_product_is_not_in_the_catalogue(&mut night);
     more_is_sold_than_there_is(&mut night);
@@ -202,6 +214,15 @@ fn the_processor_is_ended(night: &mut Night) {
         "the only processor is ended",
         |night| night.processor.take().unwrap().end(),
         Night::start_processor,
+    );
+}
+
+fn the_api_is_ended(night: &mut Night) {
+    night.happens(
+        &["StocktideServiceAway"],
+        "the only API is ended",
+        |night| night.api.take().unwrap().end(),
+        |night| night.api = Some(night.world.service_at(&night.api_at, API)),
     );
 }
 
