@@ -1,5 +1,6 @@
 /* The way of a record from Kafka through PostgreSQL to Kafka, as services/processor does it; for Spin. README.md says what
    is checked, and what each run found. Every action is one atomic guarded command; what is not in one action may interleave.
+   Each assertion has a line to itself, and on it the name of its error: `run` looks for it there.
 
    Two processors; two partitions of two records. p0 = [A, broken], p1 = [A again, B]. With TIMER, p1 = [B, A again] is a
    partition of payments: B waits for A, and is joined to it or rejected by the timer.
@@ -163,19 +164,22 @@ inline turn(i) { r=fr[i]; fr[i]=bk[i]; bk[i]=r; r=0 }
 /* The transaction of an id is over. */
 inline clear(t) { d_step { T[t].st=EMPTY; T[t].outs=0; T[t].o0=0; T[t].o1=0; T[t].kt=0; T[t].pend=0; T[t].late=0; T[t].bef=0; T[t].stale=0;
   u=1; do :: u<=NT -> T[u].bef = T[u].bef & ~(1<<(t)); u++ :: else -> break od; u=0 } }
-inline visible(t,x) { if :: (T[t].outs >> x) & 1 -> cnt[x]++; assert(cnt[x]<=1) :: else fi }      /* S2 */
+inline visible(t,x) { if :: (T[t].outs >> x) & 1 -> cnt[x]++; assert(cnt[x]<=1) :: else fi }      /* error: output-twice (S2) */
 /* The coordinator decides to commit: from here on read_committed shows it, sooner or later. */
 inline decide(t) { d_step { T[t].st=DECIDED; T[t].late=0;
   visible(t,0); visible(t,1); visible(t,2); visible(t,3); visible(t,4);
-  assert(lostcommit || (T[t].o0<=P[0] && T[t].o1<=P[1] && T[t].kt<=tp)) } }                        /* S3 */
+  assert(lostcommit || (T[t].o0<=P[0] && T[t].o1<=P[1] && T[t].kt<=tp)) } }                        /* error: k-ahead (S3) */
 /* The markers are written: the offsets hold. The coordinator keeps those that were appended last, whichever markers come first. */
 inline marker(t) { d_step {
   u=1; do :: u<=NT -> if :: (T[t].bef >> u) & 1 -> T[u].stale = T[u].stale | (T[t].o0!=0) | (2*(T[t].o1!=0)) :: else fi; u++ :: else -> break od; u=0;
 #ifdef MARKERS
   T[t].stale=0;
 #endif
-  if :: T[t].o0 && !(T[t].stale&1) -> assert(lostcommit || T[t].o0>=K[0]); K[0]=T[t].o0; ks=ks|1 :: else fi;
-  if :: T[t].o1 && !(T[t].stale&2) -> assert(lostcommit || (T[t].o1>=K[1] && T[t].kt>=KT)); K[1]=T[t].o1; KT=T[t].kt; ks=ks|2 :: else fi };
+  if :: T[t].o0 && !(T[t].stale&1) -> assert(lostcommit || T[t].o0>=K[0]);                         /* error: k-back (S3) */
+        K[0]=T[t].o0; ks=ks|1 :: else fi;
+  if :: T[t].o1 && !(T[t].stale&2) -> assert(lostcommit || T[t].o1>=K[1]);                         /* error: k-back (S3) */
+        assert(lostcommit || T[t].kt>=KT);                                                         /* error: number-back (S3) */
+        K[1]=T[t].o1; KT=T[t].kt; ks=ks|2 :: else fi };
   clear(t) }
 
 /* A producer is in doubt: thrown away, to be retired; the session ends, and what is in hand is dropped. */
@@ -188,11 +192,13 @@ inline doubt(i) { d_step {
   st[i]=PREPARE }; clearq(i); forget(i) }
 /* The session ends; what is in a transaction may still be committed or given up, what waits is dropped. */
 inline ends(i) { d_step { if :: ph[i]>0 && ql[i]>nt[i] -> unbatch(i,1); ql[i]=nt[i] :: else fi; st[i]=DRAIN }; if :: ph[i]==0 -> clearq(i) :: else fi; forget(i) }
-inline stop(i) { d_step { st[i]=STOP; alarm=1; assert(KDEL>0 || PBACK>0) }; clearq(i); forget(i) }
-inline alloc(i,x) { u=1; do :: u<=NT && !(T[u].st==EMPTY && T[u].hold==0) -> u++ :: else -> break od; assert(u<=NT); T[u].hold=i+1; x=u; u=0 }
+inline stop(i) { d_step { st[i]=STOP; alarm=1; assert(KDEL>0 || PBACK>0) }; clearq(i); forget(i) }   /* error: needless-stop */
+inline alloc(i,x) { u=1; do :: u<=NT && !(T[u].st==EMPTY && T[u].hold==0) -> u++ :: else -> break od;
+  assert(u<=NT);                                                         /* error: no-id: NT is too small */
+  T[u].hold=i+1; x=u; u=0 }
 
 inline one(p) {                /* the record at P meets its fate, for the first time */
-  r = 2*p+P[p]; assert(fate[r]==0); last=last|(1<<r);                                             /* S1 */
+  r = 2*p+P[p]; assert(fate[r]==0); last=last|(1<<r);                                             /* error: effect-twice (S1) */
   if :: r==1 -> fate[r]=REJECTED; rj[p]++
 #ifdef TIMER
      :: r==RB -> fate[r]=PARKED; pk[p]++
@@ -203,7 +209,7 @@ inline one(p) {                /* the record at P meets its fate, for the first 
      :: (r==0||r==RA) && effA!=0 -> fate[r]=DUPLICATE; du[p]++
   fi; P[p]++ }
 #ifdef NOFENCE                 /* without the comparison a batch is applied wherever P may stand */
-#define ONE(p,o) r=2*p+o; assert(fate[r]==0); P[p]=o; one(p)
+#define ONE(p,o) P[p]=o; one(p)
 #else
 #define ONE(p,o) one(p)
 #endif
@@ -438,13 +444,18 @@ proctype Env() { byte r, u;
   /* Nothing more can happen: all is done (L), the sums are right (S4); or a processor has stopped, and said why. */
   if :: alarm -> skip
      :: else ->
-        assert(P[0]==N && P[1]==N && (K[0]==N || K_GONE(1)) && (K[1]==N || K_GONE(2)));
-        assert(ap[0]+du[0]+rj[0]+pk[0]==N && ap[1]+du[1]+rj[1]+pk[1]==N && effA!=0 && rj[0]==1);
-        assert(cnt[1]==1 && cnt[0]+cnt[RA]==1 && cnt[0]==(fate[0]==APPLIED) && cnt[RA]==(fate[RA]==APPLIED));
+        d_step {
+          assert(P[0]==N && P[1]==N);                                                              /* error: not-applied */
+          assert((K[0]==N || K_GONE(1)) && (K[1]==N || K_GONE(2))) };                              /* error: not-published */
+        assert(ap[0]+du[0]+rj[0]+pk[0]==N && ap[1]+du[1]+rj[1]+pk[1]==N && effA!=0 && rj[0]==1);   /* error: sums (S4) */
+        assert(cnt[1]==1 && cnt[0]+cnt[RA]==1 && cnt[0]==(fate[0]==APPLIED) && cnt[RA]==(fate[RA]==APPLIED));  /* error: outputs */
 #ifdef TIMER
-        assert(pk[1]==0 && cnt[RB]==0 && (KT==tp || K_GONE(2)) && cnt[4]==tp && tp==(fate[RB]==REJECTED))
+        d_step {
+          assert(pk[1]==0 && tp==(fate[RB]==REJECTED));                                            /* error: sums (S4) */
+          assert(cnt[RB]==0 && cnt[4]==tp);                                                        /* error: timer-outputs */
+          assert(KT==tp || K_GONE(2)) }                                                            /* error: number-behind */
 #else
-        assert(cnt[RB]==1)
+        assert(cnt[RB]==1)                                                                         /* error: outputs */
 #endif
   fi
 }

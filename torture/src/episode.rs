@@ -9,8 +9,8 @@ use crate::fault::Mix;
 use crate::history::{Episode, line};
 use crate::inject;
 use crate::nemesis::{look_after, torment};
-use crate::workload;
 use crate::world::{BROKERS, World};
+use crate::{reports, workload};
 
 /// How long it may take until the first events of an episode have met their fate.
 const BEGIN_PATIENCE: Duration = Duration::from_mins(2);
@@ -44,7 +44,11 @@ pub async fn play(world: &World, plan: &Plan) -> anyhow::Result<Episode> {
     wait_for_events(world).await?;
     let left_out: Vec<_> = inject::impossible(world).into_iter().map(|(kind, _)| kind).collect();
     let mix = Mix { left_out: left_out.clone(), ..plan.mix.clone() };
-    let faults = Box::pin(torment(world, plan.seed, &mix, plan.length)).await?;
+    let faults = tokio::select! {
+        faults = Box::pin(torment(world, plan.seed, &mix, plan.length)) => faults?,
+        // Ends with the faults.
+        () = reports::ask_for_more(world) => Vec::new(),
+    };
     inject::heal(world).await?;
     for producer in &world.producers {
         producer.end().await;

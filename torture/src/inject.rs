@@ -23,6 +23,13 @@ pub enum Took {
     NoPlace(String),
 }
 
+impl Took {
+    /// Of a fault of a job worker, which hits something only where it has a run in hand.
+    fn in_hand(at_work: bool) -> Took {
+        if at_work { Took::Place } else { Took::NoPlace("the worker had no run in hand".to_owned()) }
+    }
+}
+
 /// Does a fault, holds it, and undoes it.
 ///
 /// # Errors

@@ -216,7 +216,7 @@ async fn replay(args: ReplayArgs) -> anyhow::Result<bool> {
         None => episodes.clone().find(|episode| !episode.is_well()).or(episodes.next_back()),
     };
     let chosen = chosen.with_context(|| format!("{} holds no such episode", args.file.display()))?;
-    let broken = chosen.code.strip_prefix(controls::CODE);
+    let broken = controls::variant_of(chosen).filter(|name| *name != controls::NO_VARIANT);
     let (world, code) = begin(&args.place, chosen.seed, broken).await?;
     println!(
         "seed {}, {} s of faults, code {code}; it was played on {}",
@@ -262,15 +262,16 @@ async fn end(world: World, well: bool) -> anyhow::Result<bool> {
 
 async fn find_controls(args: ControlsArgs) -> anyhow::Result<bool> {
     let program = args.broken.map_or_else(|| beside("stocktide-broken"), Ok)?;
-    let mut all = true;
+    let (mut all, commit) = (true, commit().await);
     if args.only.is_empty() {
         println!("no variant: nothing may differ");
-        all = note(&controls::play_without(&program, args.seed).await?, None)?;
+        let episode = controls::play_without(&program, args.seed, &commit).await?;
+        all = note(&episode, args.history.as_deref())?;
     }
     let variants = if args.only.is_empty() { Broken::ALL.to_vec() } else { args.only };
     for variant in variants {
         println!("{}: {}", variant.name(), variant.words());
-        let episodes = controls::play_until_found(variant, &program, args.seed).await?;
+        let episodes = controls::play_until_found(variant, &program, args.seed, &commit).await?;
         for episode in &episodes {
             note(episode, args.history.as_deref())?;
         }

@@ -8,9 +8,12 @@ use anyhow::{Context as _, ensure};
 use chrono::NaiveDate;
 use serde::Deserialize;
 use sha2::{Digest as _, Sha256};
+use stocktide_domain::interval::BusinessDay;
+use stocktide_store::jobs;
 use tokio::process::Command;
 
 use crate::nemesis::look_after;
+use crate::service::Service;
 use crate::workload::REPORTS;
 use crate::world::World;
 
@@ -36,7 +39,49 @@ struct Entry {
     sha256: String,
 }
 
-/// Waits until the job workers have nothing to do, has every day's report made once more, and looks at all of them.
+/// How often reports are asked for, and how many at a time: so that there is always a run in hand, and the machine has time for more.
+const ASK_EVERY: Duration = Duration::from_millis(500);
+const ASK_FOR: i64 = 2;
+/// How long a fault of a job worker waits for the worker to have a run in hand.
+const AT_WORK: Duration = Duration::from_secs(2);
+
+/// Lets the days whose reports are the oldest wait for a worker again, over and over, until it is dropped. What failed for good is left
+/// as it is.
+pub async fn ask_for_more(world: &World) {
+    let sql =
+        "SELECT data_date FROM job_runs WHERE job = $1 AND state = 'succeeded' ORDER BY finished_at LIMIT $2";
+    let ask = async || {
+        let dates: Vec<NaiveDate> =
+            sqlx::query_scalar(sql).bind(REPORTS).bind(ASK_FOR).fetch_all(&world.database).await?;
+        let day = |date| BusinessDay::of(date, world.config.business.timezone);
+        let days: Vec<_> = dates.into_iter().map(day).collect();
+        jobs::requeue(&world.database, REPORTS, &days).await
+    };
+    loop {
+        // The database may be away; it is asked again.
+        let _ = ask().await;
+        tokio::time::sleep(ASK_EVERY).await;
+    }
+}
+
+/// Waits for a moment until a job worker has a run in hand; whether it has.
+pub async fn at_work(world: &World, worker: &Service) -> bool {
+    let Some(pid) = worker.pid().await else { return false };
+    let sql = "SELECT EXISTS (SELECT FROM job_runs WHERE state = 'running' AND worker LIKE $1)";
+    let has_one = async {
+        loop {
+            let asked = sqlx::query_scalar(sql).bind(format!("{pid}-%")).fetch_one(&world.database).await;
+            if matches!(asked, Ok(true)) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(AT_WORK, has_one).await.is_ok()
+}
+
+/// Waits until the job workers have nothing to do, and looks at what they have left; has every day's report made once more, and looks
+/// at them again, at their figures, too.
 ///
 /// # Errors
 /// The database or the reports' directory cannot be read.
@@ -46,16 +91,31 @@ pub async fn check(world: &World, bound: Duration) -> anyhow::Result<Reports> {
         found.problems.push(format!("jobs: {left}"));
         return Ok(found);
     }
+    look(world, None, &mut found).await?;
     if let Err(error) = make_again(world).await {
         found.problems.push(format!("jobs: {error:#}"));
         return Ok(found);
     }
+    // What was wrong before is told once.
+    if found.problems.is_empty() {
+        look(world, Some(sums(world).await?), &mut found).await?;
+    }
+    Ok(found)
+}
+
+/// Revisions without gaps, files that are of the newest, and, where they are given, each day's total.
+async fn look(
+    world: &World,
+    sums: Option<BTreeMap<NaiveDate, String>>,
+    found: &mut Reports,
+) -> anyhow::Result<()> {
+    found.revisions = 0;
     let sql = "SELECT report_date, count(*)::int, max(revision), min(revision), sum(total_sales) FILTER (WHERE latest)::text
         FROM (SELECT *, revision = max(revision) OVER (PARTITION BY report_date) AS latest FROM reports) r
         GROUP BY report_date ORDER BY report_date";
     let rows: Vec<(NaiveDate, i32, i32, i32, String)> =
         sqlx::query_as(sql).fetch_all(&world.database).await?;
-    let mut sums = sums(world).await?;
+    let mut sums = sums.unwrap_or_default();
     for (date, rows, newest, oldest, total) in rows {
         found.revisions += i64::from(rows);
         if oldest != 1 || newest != rows {
@@ -70,7 +130,7 @@ pub async fn check(world: &World, bound: Duration) -> anyhow::Result<Reports> {
         }
     }
     found.problems.extend(sums.into_keys().map(|date| format!("reports: {date} has none")));
-    Ok(found)
+    Ok(())
 }
 
 async fn settle(world: &World, bound: Duration) -> Result<(), String> {

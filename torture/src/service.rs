@@ -127,6 +127,11 @@ impl Service {
         std::mem::take(&mut state.ended)
     }
 
+    /// Its process, while there is one.
+    pub async fn pid(&self) -> Option<u32> {
+        self.state.lock().await.child.as_ref().and_then(Child::id)
+    }
+
     /// How often it was started.
     pub async fn starts(&self) -> u32 {
         self.state.lock().await.starts

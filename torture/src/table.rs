@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use stocktide_store::broken::Broken;
 
-use crate::controls::{CODE, is_found};
+use crate::controls::{NO_VARIANT, is_found, variant_of};
 use crate::fault::Kind;
 use crate::history::{self, Episode};
 
@@ -22,7 +22,7 @@ const FOUND: &str = "found.jsonl";
 /// A history cannot be read.
 pub fn render(directory: &Path) -> anyhow::Result<String> {
     let (controls, episodes): (Vec<_>, Vec<_>) =
-        history::read(directory)?.into_iter().partition(|(_, episode)| episode.code.starts_with(CODE));
+        history::read(directory)?.into_iter().partition(|(_, episode)| variant_of(episode).is_some());
     let (found, episodes): (Vec<_>, Vec<_>) =
         episodes.into_iter().partition(|(file, _)| file.ends_with(FOUND));
     let mut text = format!("{BEGIN}\n\n");
@@ -118,10 +118,15 @@ fn runs(text: &mut String, episodes: &[(PathBuf, Episode)]) -> anyhow::Result<()
 }
 
 fn negative_controls(text: &mut String, controls: &[(PathBuf, Episode)]) -> anyhow::Result<()> {
-    writeln!(text, "| broken variant | what is wrong | found after | by |\n|---|---|---|---|")?;
+    let of = |variant: &str| -> Vec<_> {
+        controls.iter().map(|(_, episode)| episode).filter(|e| variant_of(e) == Some(variant)).collect()
+    };
+    let commit = |played: &[&Episode]| {
+        played.first().and_then(|episode| episode.code.rsplit(' ').next()).unwrap_or_default().to_owned()
+    };
+    writeln!(text, "| broken variant | what is wrong | found after | by | code |\n|---|---|---|---|---|")?;
     for variant in Broken::ALL {
-        let code = format!("{CODE}{}", variant.name());
-        let played: Vec<_> = controls.iter().map(|(_, episode)| episode).filter(|e| e.code == code).collect();
+        let played = of(variant.name());
         let found = played.iter().position(|episode| is_found(episode));
         let after = match found {
             Some(0) => "1 episode".to_owned(),
@@ -129,7 +134,18 @@ fn negative_controls(text: &mut String, controls: &[(PathBuf, Episode)]) -> anyh
             None => format!("not in {} episodes", played.len()),
         };
         let by = found.map(|index| played[index].problem_names().join(", ")).unwrap_or_default();
-        writeln!(text, "| `{}` | {} | {after} | {by} |", variant.name(), variant.words())?;
+        let (name, words) = (variant.name(), variant.words());
+        writeln!(text, "| `{name}` | {words} | {after} | {by} | {} |", commit(&played))?;
+    }
+    let without = of(NO_VARIANT);
+    if let Some(episode) = without.last() {
+        let outcome = if episode.is_well() { "all holds" } else { "differs" };
+        writeln!(
+            text,
+            "| none | the same program, told of no variant: {} faults of all kinds | {outcome} | | {} |",
+            episode.injections(),
+            commit(&without)
+        )?;
     }
     writeln!(text)?;
     Ok(())
@@ -141,7 +157,8 @@ fn differing(text: &mut String, found: &[(PathBuf, Episode)]) -> anyhow::Result<
     }
     writeln!(
         text,
-        "Episodes that differed, kept in `{FOUND}`; what it was, and what was done about it, stands above:\n"
+        "Earlier episodes that differed and are not counted above, kept in `{FOUND}`; what it was, and what was done about it, \
+         stands above:\n"
     )?;
     writeln!(text, "| seed | code | faults | failed |\n|---|---|---|---|")?;
     for (_, episode) in found {

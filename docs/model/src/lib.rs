@@ -92,7 +92,7 @@ mod tests {
         };
         assert_eq!(rules(&format!("| | rule |\n|---|---|\n{row}\n")), [expected]);
         assert_eq!(
-            runs("| `a-b` | small | `-DX` | holds | 7 | y |"),
+            runs("| `a-b` | small | `-DX` | holds | | 7 | y |"),
             [("a-b".to_owned(), "holds".to_owned())]
         );
     }

@@ -26,8 +26,8 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use crate::batch::{BatchLimits, Received, Records, digest};
-use crate::native;
 use crate::session::Session;
+use crate::{native, recovery};
 
 /// One batch is published and one applied, while the next one grows.
 const IN_HAND: usize = 2;
@@ -248,7 +248,7 @@ impl IntakeThread {
         let consumer = Arc::clone(&self.consumer);
         match consumer.poll(self.patience()) {
             Some(Ok(message)) => self.take(&message)?,
-            Some(Err(error)) => check(&error, &self.consumer.context().said())?,
+            Some(Err(error)) => self.check(&error)?,
             None => {}
         }
         self.hand_over();
@@ -374,6 +374,42 @@ impl IntakeThread {
         }
     }
 
+    /// What polling says is either passing (brokers come and go) or ends the processor.
+    fn check(&self, error: &KafkaError) -> anyhow::Result<()> {
+        let said = self.consumer.context().said();
+        if let Some(right) = error.rdkafka_error_code().and_then(kafka::missing_right) {
+            anyhow::bail!("the brokers do not let us read: we lack {right}: {said}");
+        }
+        match error {
+            KafkaError::MessageConsumptionFatal(_) => {
+                anyhow::bail!("the Kafka client cannot go on: {error}: {said}")
+            }
+            KafkaError::MessageConsumption(
+                RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange,
+            ) => anyhow::bail!(self.what_is_gone().unwrap_or_else(|| format!(
+                "an input topic was recreated or cut, and no longer has the records that come next: {error}"
+            ))),
+            // The client logs brokers that come and go itself, and far too often to repeat.
+            _ => tracing::debug!("Kafka: {error}"),
+        }
+        Ok(())
+    }
+
+    /// Polling does not tell which partition lacks what comes next, so the brokers are asked.
+    fn what_is_gone(&self) -> Option<String> {
+        let (_, partitions) = self.reading.as_ref()?;
+        let read = self.pending.ends();
+        partitions.iter().find_map(|(partition, start)| {
+            let next = read.get(partition).copied().unwrap_or(start.next_offset);
+            let (topic, number) = (partition.0.topic(), partition.1);
+            let (low, high) = self.consumer.fetch_watermarks(topic, number, recovery::PATIENCE).ok()?;
+            if low > next {
+                return Some(recovery::never_read(*partition, low, next));
+            }
+            (high < next).then(|| recovery::short(*partition, high, next))
+        })
+    }
+
     /// Finishes what is in hand, within the deadline, and leaves the group, so that others need not wait for it.
     fn leave(self) {
         let session = self.consumer.context().session().take();
@@ -397,26 +433,4 @@ fn same_topic(start: &mut Start, message: &BorrowedMessage<'_>) -> anyhow::Resul
         ),
         _ => Ok(()),
     }
-}
-
-/// What polling says is either passing (brokers come and go) or ends the processor.
-fn check(error: &KafkaError, said: &str) -> anyhow::Result<()> {
-    if let Some(right) = error.rdkafka_error_code().and_then(kafka::missing_right) {
-        anyhow::bail!("the brokers do not let us read: we lack {right}: {said}");
-    }
-    let fatal = match error {
-        KafkaError::MessageConsumptionFatal(_) => true,
-        KafkaError::MessageConsumption(code) => {
-            matches!(code, RDKafkaErrorCode::AutoOffsetReset | RDKafkaErrorCode::OffsetOutOfRange)
-        }
-        _ => false,
-    };
-    if fatal {
-        anyhow::bail!(
-            "an input topic was recreated or cut, and no longer has the records that come next: {error}"
-        );
-    }
-    // The client logs brokers that come and go itself, and far too often to repeat.
-    tracing::debug!("Kafka: {error}");
-    Ok(())
 }

@@ -23,7 +23,7 @@ use crate::session::Session;
 /// Offsets whose outputs are made again in one go.
 const CHUNK: i64 = 5_000;
 /// How long one request to the broker may take.
-const PATIENCE: Duration = Duration::from_secs(5);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Why a recovery did not come to its end.
 #[derive(Debug, thiserror::Error)]
@@ -217,10 +217,7 @@ fn settle((source, number): Partition, log: Log, position: &Position) -> Result<
         ));
     }
     if log.low > next {
-        return Err(format!(
-            "{name}: the log starts at {}, and records from {next} on were never read: they are gone",
-            log.low
-        ));
+        return Err(never_read((source, number), log.low, next));
     }
     if published < next && published < position.log_floor {
         return Err(format!(
@@ -237,7 +234,19 @@ fn reaches((source, number): Partition, log: Log, position: &Position) -> Result
     if high >= next {
         return Ok(());
     }
-    Err(format!("{source}/{number}: the log ends at {high}, below the {next} that was read: it lost records"))
+    Err(short((source, number), high, next))
+}
+
+/// Records that somebody deleted before they were read.
+pub(crate) fn never_read((source, number): Partition, low: i64, next: i64) -> String {
+    format!(
+        "{source}/{number}: the log starts at {low}, and records from {next} on were never read: they are gone"
+    )
+}
+
+/// Records that were read, and are in the log no more.
+pub(crate) fn short((source, number): Partition, high: i64, next: i64) -> String {
+    format!("{source}/{number}: the log ends at {high}, below the {next} that was read: it lost records")
 }
 
 /// Holds the number that is published of what the timer put out against the number that it has reached (rule 6); answers
@@ -270,9 +279,11 @@ async fn republish(
     publisher: &Publisher,
 ) -> Result<(), RecoveryError> {
     let mut at = published.offset;
+    // Somebody has set the offset back to before what is noted, of whose outputs nothing is known but that they are older.
+    let since = position.published_at.filter(|_| position.published_offset.is_none_or(|noted| at >= noted));
     while at < position.next_offset && session.is_live() {
         let to = (at + CHUNK).min(position.next_offset);
-        let mut outputs = writer.outputs_of(partition, at, to, position.published_at).await?;
+        let mut outputs = writer.outputs_of(partition, at, to, since).await?;
         if broken::is(Broken::ReplaysDropped) {
             outputs.clear();
         }

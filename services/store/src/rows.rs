@@ -131,8 +131,7 @@ impl<'a> Written<'a> {
 
     fn applied(&self) -> Result<CopyRows, StoreError> {
         let applied = (self.batch.decoded.iter().zip(&self.settled.fates))
-            .filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked))
-            .filter(|_| !broken::is(Broken::BatchDedupe));
+            .filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked));
         let mut ids: Vec<_> =
             applied.filter_map(|(r, _)| r.decoded.as_ref().ok()).map(|event| event.event_id).collect();
         ids.sort_unstable();

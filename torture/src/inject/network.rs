@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep};
 use super::Took;
 use crate::fault::{Fault, Kind};
 use crate::proxy::{CutAt, Line, Link};
+use crate::reports;
 use crate::world::World;
 
 pub async fn inject(world: &World, fault: &Fault) -> Took {
@@ -29,8 +30,12 @@ pub async fn inject(world: &World, fault: &Fault) -> Took {
             let links: Vec<_> = world.broker_links[target % world.broker_links.len()].iter().collect();
             hold(&links, stopped(fault), fault).await;
         }
-        Kind::CutJobs => hold(&[worker], Line::Cut, fault).await,
-        Kind::StopJobs => hold(&[worker], stopped(fault), fault).await,
+        Kind::CutJobs | Kind::StopJobs => {
+            let at_work = reports::at_work(world, &world.workers[target % world.workers.len()]).await;
+            let line = if fault.kind == Kind::CutJobs { Line::Cut } else { stopped(fault) };
+            hold(&[worker], line, fault).await;
+            return Took::in_hand(at_work);
+        }
         Kind::CutProducer => {
             hold(&[&world.producer_links[target % world.producer_links.len()]], Line::Cut, fault).await;
         }

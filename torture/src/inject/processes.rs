@@ -5,6 +5,7 @@ use tokio::time::sleep;
 
 use super::Took;
 use crate::fault::{Fault, Kind};
+use crate::reports;
 use crate::service::Service;
 use crate::world::World;
 
@@ -27,10 +28,17 @@ pub async fn inject(world: &World, fault: &Fault) -> anyhow::Result<Took> {
         }
         Kind::KillProcessor => kill(&world.processors[one(&world.processors)], fault).await?,
         Kind::KillProducer => kill(&world.producers[one(&world.producers)], fault).await?,
-        Kind::KillJobs => kill(&world.workers[one(&world.workers)], fault).await?,
         Kind::FreezeProcessor => freeze(&world.processors[one(&world.processors)], fault).await,
         Kind::FreezeProducer => freeze(&world.producers[one(&world.producers)], fault).await,
-        Kind::FreezeJobs => freeze(&world.workers[one(&world.workers)], fault).await,
+        Kind::KillJobs | Kind::FreezeJobs => {
+            let worker = &world.workers[one(&world.workers)];
+            let at_work = reports::at_work(world, worker).await;
+            match fault.kind {
+                Kind::KillJobs => kill(worker, fault).await?,
+                _ => freeze(worker, fault).await,
+            }
+            return Ok(Took::in_hand(at_work));
+        }
         Kind::Rebalance => {
             let processor = &world.processors[one(&world.processors)];
             processor.end().await;
@@ -39,8 +47,8 @@ pub async fn inject(world: &World, fault: &Fault) -> anyhow::Result<Took> {
         }
         Kind::ClockJump => {
             let by = match fault.dice % 2 {
-                0 => i64::from(fault.dice % FORTH_MAX),
-                _ => -i64::from(fault.dice % BACK_MAX),
+                0 => i64::from(1 + fault.dice / 2 % FORTH_MAX),
+                _ => -i64::from(1 + fault.dice / 2 % BACK_MAX),
             };
             set_clock(world, by)?;
             sleep(fault.hold).await;
