@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Pid;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
 use stocktide_devstack::{Stack, StackOptions};
@@ -12,6 +12,7 @@ use stocktide_runtime::kafka::ensure_topics;
 use stocktide_store::migrate;
 
 use crate::client::{Served, settings};
+use crate::command::freeze;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn it_says_which_part_is_away_and_goes_on_once_it_is_back() {
@@ -65,7 +66,7 @@ async fn it_says_which_part_is_away_and_goes_on_once_it_is_back() {
     let key = [("idempotency-key", "o1")];
     assert_eq!(api.send("online_orders", &key, body.clone()).await.status, 207);
     let broker = stack.processes().last().and_then(|process| Pid::from_raw(process.pid)).unwrap();
-    kill_process(broker, Signal::STOP).unwrap();
+    freeze(broker);
     let problem = api.send("online_orders", &key, body.clone()).await.problem(503);
     assert_eq!(
         (&problem["part"], &problem["type"]),

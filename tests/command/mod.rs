@@ -1,7 +1,11 @@
 //! The built program, run as a person would.
 #![allow(dead_code)] // each test file uses a part
 
+use std::fs::DirEntry;
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use rustix::process::{Pid, Signal, kill_process};
 
 /// `stocktide` in an environment that configures nothing.
 pub fn stocktide(args: &[&str]) -> Command {
@@ -14,6 +18,22 @@ pub fn stocktide(args: &[&str]) -> Command {
     // Nor may a stocktide.toml of whoever runs the tests.
     command.current_dir(std::env::temp_dir()).args(args);
     command
+}
+
+/// Stops a process (SIGSTOP), and returns when each of its threads stands still.
+pub fn freeze(process: Pid) {
+    kill_process(process, Signal::STOP).unwrap();
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let stands = |task: std::io::Result<DirEntry>| {
+        // A thread may be gone by now. Its name, in brackets, may hold anything; its state comes behind.
+        let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    };
+    let tasks = format!("/proc/{}/task", process.as_raw_nonzero());
+    while !std::fs::read_dir(&tasks).unwrap().all(stands) {
+        assert!(Instant::now() < deadline, "{process:?} does not stand still");
+        std::thread::sleep(Duration::from_millis(1));
+    }
 }
 
 /// What a run said, and its exit code.
