@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod bad_input;
+mod doubtful_commits;
 mod membership;
 mod odd_times;
 mod path;

@@ -1,4 +1,4 @@
-//! Membership of the group, lost at an awkward moment.
+//! Membership of the group, lost at an awkward moment; and locks that somebody holds on to.
 
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::command::stocktide;
+use crate::command::{freeze, stocktide};
 use crate::support::World;
 
 const GROUP: &str = "stocktide-processor";
@@ -20,6 +20,20 @@ struct Process(Child);
 impl Process {
     fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.0), signal).unwrap();
+    }
+
+    /// Ends it in order.
+    async fn end(mut self) {
+        self.signal(Signal::TERM);
+        let deadline = Instant::now() + Duration::from_mins(1);
+        let status = loop {
+            if let Some(status) = self.0.try_wait().unwrap() {
+                break status;
+            }
+            assert!(Instant::now() < deadline, "it does not end");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        };
+        assert!(status.success(), "{status}");
     }
 }
 
@@ -73,7 +87,7 @@ async fn a_processor_that_lost_it_while_reading_its_positions_joins_again() {
     sqlx::raw_sql("LOCK TABLE partition_progress").execute(&mut *positions).await.unwrap();
     let process = Process(processor(&world).spawn().unwrap());
     world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
-    process.signal(Signal::STOP);
+    freeze(Pid::from_child(&process.0));
     let deadline = Instant::now() + Duration::from_mins(1);
     let patience = Duration::from_secs(10);
     while !group.fetch_group_list(Some(GROUP), patience).unwrap().groups()[0].members().is_empty() {
@@ -129,4 +143,98 @@ async fn a_database_that_stands_for_longer_than_a_full_batch_waits_unpaused_is_w
     world.until_settled(30).await;
     assert_eq!(processor.end().await.applied, 30);
     world.verify().await;
+}
+
+/// Rule 7: what it has sold from nobody could sell from for as long as it is frozen.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_is_frozen_in_its_transaction_loses_its_locks_and_another_does_its_work() {
+    let settings = [("STOCKTIDE_TOPICS_PARTITIONS", "1"), ("STOCKTIDE_KAFKA_SESSION_TIMEOUT", "6s")];
+    let world = World::start(&settings).await;
+    world.stock_shelves().await;
+    let frozen = Process(processor(&world).spawn().unwrap());
+    order(&world, "o1").await;
+    world.until_settled(1).await;
+
+    let mut holding = world.database.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE inventory").execute(&mut *holding).await.unwrap();
+    order(&world, "o2").await;
+    world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
+    freeze(Pid::from_child(&frozen.0));
+    holding.rollback().await.unwrap();
+    // Now the lock is the frozen one's.
+    world
+        .until(
+            "SELECT EXISTS (SELECT FROM pg_stat_activity
+                WHERE application_name = 'stocktide-processor' AND state = 'idle in transaction')",
+        )
+        .await;
+    let since = Instant::now();
+    let free = "SELECT count(*) FROM (SELECT FROM inventory WHERE product_id = 'apple' FOR UPDATE SKIP LOCKED) AS free";
+    assert_eq!(world.number(free).await, 0, "the stock is locked");
+    while world.number(free).await == 0 {
+        assert!(since.elapsed() < Duration::from_secs(20), "the stock is still locked");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let other = world.start_processor();
+    world.until_settled(2).await;
+
+    frozen.signal(Signal::CONT);
+    order(&world, "o3").await;
+    world.until_settled(3).await;
+    other.end().await;
+    frozen.end().await;
+    assert_eq!(world.stock().await["apple@online"], (97, 3));
+    world.verify().await;
+}
+
+/// Rule 7: while it waits, others wait for the locks that it has; so it waits for a while only, and begins anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_processor_that_does_not_get_a_lock_lets_go_of_its_own_and_tries_again() {
+    let world = World::start(&[("STOCKTIDE_TOPICS_PARTITIONS", "1")]).await;
+    world.stock_shelves().await;
+    let processor = world.start_processor();
+    processor.is_ready().await;
+    let mut holding = world.database.begin().await.unwrap();
+    sqlx::raw_sql("LOCK TABLE inventory").execute(&mut *holding).await.unwrap();
+    order(&world, "o1").await;
+    world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
+    // Long before a statement has taken too long.
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while processor.counter("stocktide_processor_batch_reruns_total") == 0 {
+        assert!(Instant::now() < deadline, "it waits on and on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    holding.rollback().await.unwrap();
+    world.until_settled(1).await;
+    assert_eq!(processor.end().await.applied, 1);
+    world.verify().await;
+}
+
+/// What had been asked for before it was frozen still arrives; what comes behind it is gone when it asks again.
+#[tokio::test(flavor = "multi_thread")]
+async fn records_that_are_deleted_while_a_processor_reads_are_named_as_it_stops() {
+    let world = World::start(&[("STOCKTIDE_TOPICS_PARTITIONS", "1")]).await;
+    world.stock_shelves().await;
+    let mut process = Process(processor(&world).stderr(Stdio::piped()).spawn().unwrap());
+    let mut log = process.0.stderr.take().unwrap();
+    let log = std::thread::spawn(move || std::io::read_to_string(&mut log).unwrap());
+    order(&world, "o0").await;
+    world.until_settled(1).await;
+
+    freeze(Pid::from_child(&process.0));
+    for n in 1..=20 {
+        order(&world, &format!("o{n}")).await;
+    }
+    world.delete_records("online_orders", 0, 20).await;
+    process.signal(Signal::CONT);
+    let log = tokio::task::spawn_blocking(|| log.join().unwrap()).await.unwrap();
+    let said = log.lines().last().unwrap();
+    assert!(
+        said.starts_with("stocktide: online_orders/0: the log starts at 20, and records from "),
+        "{said}"
+    );
+    assert!(said.ends_with(" on were never read: they are gone"), "{said}");
+    assert_eq!(process.0.wait().unwrap().code(), Some(1));
+    let position = "SELECT next_offset FROM partition_progress WHERE topic = 'online_orders'";
+    assert!(world.number(position).await < 20, "nothing is skipped");
 }
