@@ -14,6 +14,11 @@ fn main() -> ExitCode {
         .enable_all()
         .build()
         .map_err(anyhow::Error::from)
-        .and_then(|runtime| runtime.block_on(cli::run(command_line)));
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(cli::run(command_line));
+            // A call into a client library that hangs ends with the process, and does not hold it up.
+            runtime.shutdown_background();
+            outcome
+        });
     outcome.unwrap_or_else(|error| cli::failure(&error))
 }

@@ -414,7 +414,11 @@ impl IntakeThread {
     fn leave(self) {
         let session = self.consumer.context().session().take();
         if let Some(session) = session {
-            session.wait_idle(self.shutdown_deadline);
+            if !session.wait_idle(self.shutdown_deadline) {
+                tracing::warn!(
+                    "what is in hand is not finished in time, and is left to whoever gets the partitions"
+                );
+            }
             session.end();
         }
         drop(self.out);

@@ -42,6 +42,9 @@ const LOOK_AROUND: Duration = Duration::from_secs(10);
 /// leads a partition no more.
 const SHORT_LOG_BELIEVED_AFTER: Duration = Duration::from_secs(20);
 
+/// What is left of `processor.shutdown_deadline` for leaving the group, where what is in hand takes all the time that it is given.
+const TO_LEAVE: Duration = Duration::from_secs(5);
+
 /// How long a processor that ends waits for the database to note what is published.
 const NOTE_WITHIN: Duration = Duration::from_secs(10);
 
@@ -86,11 +89,31 @@ pub struct Summary {
     pub caught_up: bool,
 }
 
-/// Runs the processor until `shutdown`, or until it has caught up.
+/// Runs the processor until `shutdown`, or until it has caught up. After `shutdown` it returns within `processor.shutdown_deadline`,
+/// whatever hangs: the next owner of the partitions takes up what was in hand.
 ///
 /// # Errors
 /// When going on would break a promise, or when there is nothing to connect to by configuration.
 pub async fn run(
+    config: &Config,
+    options: RunOptions,
+    shutdown: CancellationToken,
+) -> anyhow::Result<Summary> {
+    let deadline = config.processor.shutdown_deadline;
+    let too_late = async {
+        shutdown.cancelled().await;
+        tokio::time::sleep(deadline).await;
+    };
+    tokio::select! {
+        ended = Box::pin(run_to_the_end(config, options, shutdown.clone())) => ended,
+        () = too_late => {
+            tracing::warn!("not finished within processor.shutdown_deadline: what is in hand is left to the next processor");
+            Ok(Summary::default())
+        }
+    }
+}
+
+async fn run_to_the_end(
     config: &Config,
     options: RunOptions,
     shutdown: CancellationToken,
@@ -162,7 +185,11 @@ impl Processor {
         let client = move |transactional_id: &str| clients::producer(&settings, transactional_id);
         let patience = Patience {
             revoke: config.kafka.transaction_timeout,
-            shutdown: config.processor.shutdown_deadline,
+            shutdown: config
+                .processor
+                .shutdown_deadline
+                .saturating_sub(TO_LEAVE)
+                .max(config.processor.shutdown_deadline / 2),
         };
         let batches = BatchLimits {
             records: config.processor.batch_max_records,

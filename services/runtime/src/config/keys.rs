@@ -196,7 +196,7 @@ pub const KEYS: &[Key] = &[
         name: "processor.shutdown_deadline",
         default: Some("30s"),
         kind: Kind::Duration(SECOND, HOUR),
-        doc: "How long the batch in hand may take to be finished at shutdown.",
+        doc: "How long a shutdown may take: finishing the batch in hand, and leaving the group.",
     },
     Key {
         name: "processor.event_max_bytes",
