@@ -320,12 +320,18 @@ fn beside(name: &str) -> anyhow::Result<PathBuf> {
     Ok(program)
 }
 
-/// The commit that is checked out, for the history; `?` where there is none.
+/// The commit that is checked out, for the history; `?` where there is none. What this program itself writes makes none dirty.
 async fn commit() -> String {
-    let mut git = tokio::process::Command::new("git");
-    let output = git.args(["describe", "--always", "--dirty", "--exclude=*"]).output().await;
-    let text = output.ok().map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned());
-    text.filter(|text| !text.is_empty()).unwrap_or_else(|| "?".to_owned())
+    let git = async |args: &[&str]| {
+        let output = tokio::process::Command::new("git").args(args).output().await.ok()?;
+        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    };
+    let Some(commit) = git(&["rev-parse", "--short", "HEAD"]).await.filter(|text| !text.is_empty()) else {
+        return "?".to_owned();
+    };
+    let elsewhere = [":/", ":(top,exclude)tests/faults/history", ":(top,exclude)docs/faults.md"];
+    let changes = git(&[&["status", "--porcelain", "--"], elsewhere.as_slice()].concat()).await;
+    if changes.is_some_and(|changes| changes.is_empty()) { commit } else { format!("{commit}-dirty") }
 }
 
 fn copy_logs(from: &Path, to: &Path) -> std::io::Result<()> {
