@@ -19,6 +19,7 @@ use stocktide_store::broken::{self, Broken};
 use stocktide_store::{Applied, Counts, Partition, StoreError, Ticked, WriterOptions};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::AbortOnDropHandle;
 use tracing::{Instrument as _, Span};
 
 use crate::batch::{BatchLimits, Received, Records};
@@ -104,8 +105,11 @@ pub async fn run(
         shutdown.cancelled().await;
         tokio::time::sleep(deadline).await;
     };
+    // A task of its own, so that the deadline holds while a call blocks, and a consumer that does not close is left to itself.
+    let work =
+        AbortOnDropHandle::new(tokio::spawn(run_to_the_end(config.clone(), options, shutdown.clone())));
     tokio::select! {
-        ended = Box::pin(run_to_the_end(config, options, shutdown.clone())) => ended,
+        ended = work => ended.context("the processor")?,
         () = too_late => {
             tracing::warn!("not finished within processor.shutdown_deadline: what is in hand is left to the next processor");
             Ok(Summary::default())
@@ -114,16 +118,16 @@ pub async fn run(
 }
 
 async fn run_to_the_end(
-    config: &Config,
+    config: Config,
     options: RunOptions,
     shutdown: CancellationToken,
 ) -> anyhow::Result<Summary> {
-    let mut processor = Processor::start(config, &options, shutdown.child_token())?;
+    let mut processor = Processor::start(&config, &options, shutdown.child_token())?;
     let (consumer, shutdown) = (&processor.intake.consumer, processor.shutdown.clone());
     let begun = processor.begun.clone();
     let settle = processor.settle.clone();
-    let caught_up = CaughtUp::watch(config, &options, Arc::clone(consumer), begun, settle, shutdown.clone());
-    let (observer, metrics) = (Observer::new(config)?, Arc::clone(&processor.metrics));
+    let caught_up = CaughtUp::watch(&config, &options, Arc::clone(consumer), begun, settle, shutdown.clone());
+    let (observer, metrics) = (Observer::new(&config)?, Arc::clone(&processor.metrics));
     let watch = watch(observer, Arc::clone(consumer), metrics, options.health.clone(), shutdown.clone());
     let watch = tokio::spawn(watch);
     let done = processor.work().await;
