@@ -33,7 +33,9 @@ pub async fn run(args: ProcessorArgs, config: &Config) -> anyhow::Result<ExitCod
     admin::serve(&config.admin.listen, options.registry.clone(), options.health.clone(), stop.clone())
         .await?;
     let summary = stocktide_processor::run(config, options, stop).await?;
-    if args.json {
+    if summary.cut_short {
+        // Nobody knows what it did; the log has said so.
+    } else if args.json {
         println!("{}", serde_json::to_string(&summary)?);
     } else {
         print(&summary);

@@ -16,7 +16,7 @@ use crate::nemesis::Injected;
 pub struct Episode {
     /// What it is repeated with.
     pub seed: u64,
-    /// The product's commit, or `broken: NAME` of a negative control.
+    /// The product's commit; of a negative control `broken: NAME COMMIT`.
     pub code: String,
     /// How long faults were injected, in seconds.
     pub seconds: f64,

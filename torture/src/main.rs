@@ -324,7 +324,7 @@ fn beside(name: &str) -> anyhow::Result<PathBuf> {
 async fn commit() -> String {
     let git = async |args: &[&str]| {
         let output = tokio::process::Command::new("git").args(args).output().await.ok()?;
-        Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
+        output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     let Some(commit) = git(&["rev-parse", "--short", "HEAD"]).await.filter(|text| !text.is_empty()) else {
         return "?".to_owned();

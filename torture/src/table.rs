@@ -117,13 +117,11 @@ fn runs(text: &mut String, episodes: &[(PathBuf, Episode)]) -> anyhow::Result<()
     Ok(())
 }
 
-fn negative_controls(text: &mut String, controls: &[(PathBuf, Episode)]) -> anyhow::Result<()> {
-    let of = |variant: &str| -> Vec<_> {
+fn negative_controls<'a>(text: &mut String, controls: &'a [(PathBuf, Episode)]) -> anyhow::Result<()> {
+    let of = |variant: &str| -> Vec<&'a Episode> {
         controls.iter().map(|(_, episode)| episode).filter(|e| variant_of(e) == Some(variant)).collect()
     };
-    let commit = |played: &[&Episode]| {
-        played.first().and_then(|episode| episode.code.rsplit(' ').next()).unwrap_or_default().to_owned()
-    };
+    let commit = |episode: &&'a Episode| -> &'a str { episode.code.rsplit(' ').next().unwrap_or_default() };
     writeln!(text, "| broken variant | what is wrong | found after | by | code |\n|---|---|---|---|---|")?;
     for variant in Broken::ALL {
         let played = of(variant.name());
@@ -135,7 +133,8 @@ fn negative_controls(text: &mut String, controls: &[(PathBuf, Episode)]) -> anyh
         };
         let by = found.map(|index| played[index].problem_names().join(", ")).unwrap_or_default();
         let (name, words) = (variant.name(), variant.words());
-        writeln!(text, "| `{name}` | {words} | {after} | {by} | {} |", commit(&played))?;
+        let shown = found.and_then(|index| played.get(index)).or(played.last());
+        writeln!(text, "| `{name}` | {words} | {after} | {by} | {} |", shown.map_or("", commit))?;
     }
     let without = of(NO_VARIANT);
     if let Some(episode) = without.last() {
@@ -144,7 +143,7 @@ fn negative_controls(text: &mut String, controls: &[(PathBuf, Episode)]) -> anyh
             text,
             "| none | the same program, told of no variant: {} faults of all kinds | {outcome} | | {} |",
             episode.injections(),
-            commit(&without)
+            commit(episode)
         )?;
     }
     writeln!(text)?;

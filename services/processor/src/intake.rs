@@ -404,7 +404,7 @@ impl IntakeThread {
             let (topic, number) = (partition.0.topic(), partition.1);
             let (low, high) = self.consumer.fetch_watermarks(topic, number, recovery::PATIENCE).ok()?;
             if low > next {
-                return Some(recovery::never_read(*partition, low, next));
+                return Some(format!("{}, while it was read", recovery::never_read(*partition, low, next)));
             }
             (high < next).then(|| recovery::short(*partition, high, next))
         })

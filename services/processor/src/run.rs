@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -88,6 +88,9 @@ pub struct Summary {
     /// Whether it ended because the group had caught up.
     #[serde(skip)]
     pub caught_up: bool,
+    /// Whether the deadline of the shutdown was over before it had ended: then nothing of the above is known.
+    #[serde(skip)]
+    pub cut_short: bool,
 }
 
 /// Runs the processor until `shutdown`, or until it has caught up. After `shutdown` it returns within `processor.shutdown_deadline`,
@@ -106,21 +109,27 @@ pub async fn run(
         tokio::time::sleep(deadline).await;
     };
     // A task of its own, so that the deadline holds while a call blocks, and a consumer that does not close is left to itself.
-    let work =
-        AbortOnDropHandle::new(tokio::spawn(run_to_the_end(config.clone(), options, shutdown.clone())));
+    let failed = Arc::new(OnceLock::new());
+    let work = run_to_the_end(config.clone(), options, shutdown.clone(), Arc::clone(&failed));
+    let work = AbortOnDropHandle::new(tokio::spawn(work));
     tokio::select! {
         ended = work => ended.context("the processor")?,
         () = too_late => {
             tracing::warn!("not finished within processor.shutdown_deadline: what is in hand is left to the next processor");
-            Ok(Summary::default())
+            match failed.get() {
+                Some(reason) => bail!("{reason}"),
+                None => Ok(Summary { cut_short: true, ..Summary::default() }),
+            }
         }
     }
 }
 
+/// Notes in `failed` why it stops, for whoever does not wait until it has.
 async fn run_to_the_end(
     config: Config,
     options: RunOptions,
     shutdown: CancellationToken,
+    failed: Arc<OnceLock<String>>,
 ) -> anyhow::Result<Summary> {
     let mut processor = Processor::start(&config, &options, shutdown.child_token())?;
     let (consumer, shutdown) = (&processor.intake.consumer, processor.shutdown.clone());
@@ -131,6 +140,10 @@ async fn run_to_the_end(
     let watch = watch(observer, Arc::clone(consumer), metrics, options.health.clone(), shutdown.clone());
     let watch = tokio::spawn(watch);
     let done = processor.work().await;
+    if let Err(error) = &done {
+        // It is the first.
+        let _ = failed.set(format!("{error:#}"));
+    }
     // Whoever still asks for a look is answered by nobody.
     processor.asked_to_settle.close();
     while processor.asked_to_settle.try_recv().is_ok() {}
@@ -517,17 +530,6 @@ impl Processor {
         let IntakeHandle { consumer, thread, incoming, .. } = self.intake;
         // What an error has left over is in nobody's hand any more.
         drop(incoming);
-        // Closing a consumer may hang, so it gets a deadline; the process ends it then.
-        let close = tokio::task::spawn_blocking(move || {
-            let ended = thread.join();
-            drop(consumer);
-            ended
-        });
-        if let Ok(ended) = tokio::time::timeout(self.shutdown_deadline, close).await {
-            ended?.map_err(|_| anyhow::anyhow!("the polling thread panicked"))?;
-        } else {
-            tracing::warn!("the consumer did not close in time");
-        }
         // It only saves the next session a search, so a database that goes away just now is no reason to end badly, or late.
         if let Some(writer) = self.database.connected() {
             let published = self.publisher.published();
@@ -538,6 +540,17 @@ impl Processor {
             if let Some(why) = why {
                 tracing::warn!("what was published last is not noted, and will be found in the topic: {why}");
             }
+        }
+        // Closing a consumer may hang, so it gets a deadline, well within that of the shutdown; the process ends it then.
+        let close = tokio::task::spawn_blocking(move || {
+            let ended = thread.join();
+            drop(consumer);
+            ended
+        });
+        if let Ok(ended) = tokio::time::timeout(self.shutdown_deadline / 4, close).await {
+            ended?.map_err(|_| anyhow::anyhow!("the polling thread panicked"))?;
+        } else {
+            tracing::warn!("the consumer did not close in time");
         }
         if let Some(first) = self.first_received {
             let idle = Duration::from_secs_f64(self.metrics.seconds_since_progress());

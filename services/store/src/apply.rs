@@ -192,6 +192,9 @@ impl Writer {
         };
         let settled = fold::fold(batch.decoded, &known);
         let settle = stopwatch.lap();
+        if broken::is(Broken::BatchDedupe) {
+            self.free(batch, &settled).await?;
+        }
         let catalogue = &self.catalogue;
         let written = rows::Written { batch, settled: &settled, catalogue, processed_at, payments_wait };
 
@@ -218,6 +221,15 @@ impl Writer {
         Ok(Applied { outputs, processed_at, counts, timings })
     }
 
+    /// For a negative control: what is applied twice is written once more, and nothing but its effect tells.
+    async fn free(&self, batch: Batch<'_>, settled: &Settled<'_>) -> Result<(), StoreError> {
+        let applied = batch.decoded.iter().zip(&settled.fates);
+        let applied = applied.filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked));
+        let ids: Vec<Uuid> = applied.filter_map(|(r, _)| Some(r.decoded.as_ref().ok()?.event_id)).collect();
+        self.client.execute(&self.sql.free_events, &[&ids]).await?;
+        Ok(())
+    }
+
     /// The first flight: the fence, the dedupe's look-up, the catalogue's version and the orders and payments that are referred
     /// to.
     async fn lock_and_look_up(&mut self, batch: Batch<'_>) -> Result<Found, StoreError> {
@@ -240,9 +252,7 @@ impl Writer {
         let payments_wait = version.try_get(1)?;
         let mut applied = applied.iter().map(|row| row.try_get(0)).collect::<Result<FxHashSet<_>, _>>()?;
         if broken::is(Broken::BatchDedupe) {
-            // As if they had never been applied: they are written once more, and nothing but their effect tells.
-            let known: Vec<Uuid> = applied.drain().collect();
-            self.client.execute(&self.sql.free_events, &[&known]).await?;
+            applied.clear();
         }
         let version: i64 = version.try_get(0)?;
         if version != self.catalogue.version {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::Duration;
 
 use stocktide_domain::Catalogue;
-use tokio_postgres::error::{Severity, SqlState};
+use tokio_postgres::error::{DbError, Severity, SqlState};
 use tokio_postgres::tls::MakeTlsConnect;
 use tokio_postgres::{AsyncMessage, Client, NoTls, SimpleQueryMessage, Socket, Statement};
 
@@ -296,8 +296,7 @@ where
     tokio::spawn(async move {
         while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
             if let AsyncMessage::Notice(notice) = message
-                // Not its text, which is in the server's language.
-                && notice.parsed_severity() == Some(Severity::Warning)
+                && is_warning(&notice)
             {
                 // A COMMIT in the flight of a failed transaction rolls it back, so the ROLLBACK after it finds none.
                 if *notice.code() == SqlState::NO_ACTIVE_SQL_TRANSACTION {
@@ -330,6 +329,11 @@ fn session_settings(options: &WriterOptions) -> String {
          SET enable_seqscan = off; SET plan_cache_mode = force_generic_plan; SET timezone = 'UTC'; SET jit = off",
         options.lock_timeout.as_millis()
     )
+}
+
+/// Not by its text, which is in the server's language, where there is more.
+fn is_warning(notice: &DbError) -> bool {
+    notice.parsed_severity().map_or_else(|| notice.severity() == "WARNING", |is| is == Severity::Warning)
 }
 
 #[cfg(test)]
