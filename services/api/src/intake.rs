@@ -4,6 +4,7 @@ pub mod body;
 pub mod events;
 
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Json;
@@ -23,6 +24,7 @@ use stocktide_runtime::kafka::{LogContext, client_config};
 use stocktide_runtime::traces::{CONTEXT_MAX_BYTES, TRACEPARENT, TRACESTATE};
 use stocktide_runtime::{Config, clock};
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -47,6 +49,9 @@ pub struct Intake {
     currency: String,
     limits: Limits,
     body_max: usize,
+    /// How long Kafka is waited for, so that the answer comes, one way or the other, before the request is given up. The client's own
+    /// timeout may come a second late.
+    patience: Duration,
     /// For bodies, in units of [`ROOM_UNIT`].
     room: Arc<Semaphore>,
 }
@@ -98,7 +103,6 @@ impl Intake {
     /// When the configuration makes no producer.
     pub fn new(config: &Config, metrics: Arc<Metrics>) -> anyhow::Result<Intake> {
         let mut client = client_config(config);
-        // Answered, one way or the other, before the request is given up.
         let timeout = config.api.request_timeout.mul_f64(0.7).as_millis().max(10);
         client
             .set("enable.idempotence", "true")
@@ -116,6 +120,7 @@ impl Intake {
             currency: config.business.currency.clone(),
             limits: Limits { value_bytes: config.processor.event_max_bytes, ..Limits::default() },
             body_max: config.api.body_max_bytes,
+            patience: config.api.request_timeout.mul_f64(0.85),
             room: Arc::new(Semaphore::new(room.min(Semaphore::MAX_PERMITS))),
         })
     }
@@ -227,6 +232,7 @@ async fn deliver(
     prepared: Vec<events::Prepared>,
     trace: Option<OwnedHeaders>,
 ) -> Vec<EventAnswer> {
+    let deadline = Instant::now() + intake.patience;
     let producer = intake.producer();
     let mut answers = Vec::with_capacity(prepared.len());
     let mut under_way = Vec::new();
@@ -261,13 +267,14 @@ async fn deliver(
     }
     for (index, delivery) in under_way {
         let answer = &mut answers[index];
-        match delivery.await {
-            Ok(Ok(at)) => {
+        match timeout_at(deadline, delivery).await {
+            Ok(Ok(Ok(at))) => {
                 (answer.status, answer.partition, answer.offset) =
                     ("accepted", Some(at.partition), Some(at.offset));
             }
-            Ok(Err((error, _))) => fail(answer, &error),
-            Err(_) => fail(answer, &KafkaError::Canceled),
+            Ok(Ok(Err((error, _)))) => fail(answer, &error),
+            Ok(Err(_)) => fail(answer, &KafkaError::Canceled),
+            Err(_) => fail(answer, &KafkaError::MessageProduction(RDKafkaErrorCode::MessageTimedOut)),
         }
     }
     if answers.iter().any(|answer| answer.status == "failed") {
