@@ -7,6 +7,7 @@ use rdkafka::consumer::{BaseConsumer, CommitMode, Consumer as _};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
+use sqlx::{AssertSqlSafe, Postgres, Transaction};
 use uuid::Uuid;
 
 use crate::command::{freeze, stocktide};
@@ -62,6 +63,13 @@ fn consumer(world: &World) -> BaseConsumer {
     client.create().unwrap()
 }
 
+/// Nobody else gets at the table until this is rolled back.
+async fn hold(world: &World, table: &str) -> Transaction<'static, Postgres> {
+    let mut holding = world.database.begin().await.unwrap();
+    sqlx::raw_sql(AssertSqlSafe(format!("LOCK TABLE {table}"))).execute(&mut *holding).await.unwrap();
+    holding
+}
+
 async fn order(world: &World, id: &str) {
     let order = json!({"event_id": Uuid::now_v7(), "order_id": id, "user_id": "u1",
         "order_timestamp": "2025-03-01T10:00:00Z", "items": [{"product_id": "apple", "quantity": 1}]});
@@ -83,8 +91,7 @@ async fn a_processor_that_lost_it_while_reading_its_positions_joins_again() {
     back.add_partition_offset("online_orders", 0, Offset::Offset(0)).unwrap();
     group.commit(&back, CommitMode::Sync).unwrap();
 
-    let mut positions = world.database.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE partition_progress").execute(&mut *positions).await.unwrap();
+    let positions = hold(&world, "partition_progress").await;
     let process = Process(processor(&world).spawn().unwrap());
     world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
     freeze(Pid::from_child(&process.0));
@@ -132,8 +139,7 @@ async fn a_database_that_stands_for_longer_than_a_full_batch_waits_unpaused_is_w
     world.stock_shelves().await;
     let processor = world.start_processor();
     processor.is_ready().await;
-    let mut holding = world.database.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE inventory").execute(&mut *holding).await.unwrap();
+    let holding = hold(&world, "inventory").await;
     for n in 0..30 {
         order(&world, &format!("o{n}")).await;
     }
@@ -155,8 +161,7 @@ async fn a_processor_that_is_frozen_in_its_transaction_loses_its_locks_and_anoth
     order(&world, "o1").await;
     world.until_settled(1).await;
 
-    let mut holding = world.database.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE inventory").execute(&mut *holding).await.unwrap();
+    let holding = hold(&world, "inventory").await;
     order(&world, "o2").await;
     world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
     freeze(Pid::from_child(&frozen.0));
@@ -194,8 +199,7 @@ async fn a_processor_that_does_not_get_a_lock_lets_go_of_its_own_and_tries_again
     world.stock_shelves().await;
     let processor = world.start_processor();
     processor.is_ready().await;
-    let mut holding = world.database.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE inventory").execute(&mut *holding).await.unwrap();
+    let holding = hold(&world, "inventory").await;
     order(&world, "o1").await;
     world.until("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)").await;
     // Long before a statement has taken too long.
@@ -250,8 +254,7 @@ async fn a_processor_ends_within_its_deadline_whatever_hangs() {
     let killed = Process(processor(&world).spawn().unwrap());
     order(&world, "o0").await;
     world.until_settled(1).await;
-    let mut holding = world.database.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE inventory").execute(&mut *holding).await.unwrap();
+    let holding = hold(&world, "inventory").await;
     order(&world, "o1").await;
     world.until(waits).await;
     freeze(broker);
@@ -260,8 +263,7 @@ async fn a_processor_ends_within_its_deadline_whatever_hangs() {
     drop(killed);
     kill_process(broker, Signal::CONT).unwrap();
 
-    let mut holding = world.database.begin().await.unwrap();
-    sqlx::raw_sql("LOCK TABLE partition_progress").execute(&mut *holding).await.unwrap();
+    let holding = hold(&world, "partition_progress").await;
     let mut command = processor(&world);
     command.env("STOCKTIDE_PROCESSOR_SHUTDOWN_DEADLINE", "4s").stderr(Stdio::piped());
     let mut process = Process(command.spawn().unwrap());

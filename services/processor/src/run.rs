@@ -530,6 +530,12 @@ impl Processor {
         let IntakeHandle { consumer, thread, incoming, .. } = self.intake;
         // What an error has left over is in nobody's hand any more.
         drop(incoming);
+        // At once, so that others need not wait for the partitions.
+        let close = tokio::task::spawn_blocking(move || {
+            let ended = thread.join();
+            drop(consumer);
+            ended
+        });
         // It only saves the next session a search, so a database that goes away just now is no reason to end badly, or late.
         if let Some(writer) = self.database.connected() {
             let published = self.publisher.published();
@@ -542,11 +548,6 @@ impl Processor {
             }
         }
         // Closing a consumer may hang, so it gets a deadline, well within that of the shutdown; the process ends it then.
-        let close = tokio::task::spawn_blocking(move || {
-            let ended = thread.join();
-            drop(consumer);
-            ended
-        });
         if let Ok(ended) = tokio::time::timeout(self.shutdown_deadline / 4, close).await {
             ended?.map_err(|_| anyhow::anyhow!("the polling thread panicked"))?;
         } else {
