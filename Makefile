@@ -14,6 +14,8 @@ demo: ## The tour: private Kafka and PostgreSQL, a month of real sales, the proc
 
 # The tests start hundreds of brokers for moments each: their JVMs need not compile for speed.
 test: export JAVA_TOOL_OPTIONS ?= -XX:TieredStopAtLevel=1
+# And they wait more than they compute: with as many at a time as there are cores, two in five moments are idle.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(nproc))))
 test: ## Formatting, lints, the domain's purity, all tests
 	@scripts/setup checks
 	@$(MAKE) --no-print-directory fmt lint purity deny

@@ -1,5 +1,5 @@
 //! A backlog: the product takes it in, then bare PostgreSQL takes in the rows that the product wrote, on as many connections as
-//! there were processors, in pairs on a stack of their own.
+//! there were processors, in pairs on one stack, each with a database and topics of its own.
 
 use std::io::{BufRead, BufReader, Read as _};
 use std::process::{Child, Stdio};
@@ -27,6 +27,9 @@ pub struct Wish {
     /// Processors, and connections of the floor.
     pub processors: usize,
 }
+
+/// Events that are worked off before the first pair.
+const WARM_UP: u64 = 200_000;
 
 /// What the product did with a backlog.
 #[derive(Debug, Clone, Copy)]
@@ -86,8 +89,12 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
         "trips/1k"
     );
     let (mut ratios, mut rows) = (Vec::new(), Vec::new());
+    let mut world = World::start(&[("STOCKTIDE_PROCESSOR_BATCH_MAX_RECORDS", &batch.to_string())]).await?;
+    // The broker is a JVM, which compiles itself meanwhile.
+    world.send_backlog(WARM_UP, 0)?;
+    work_off(&world, processors).await?;
     for pair in 1..=pairs {
-        let world = World::start(&[("STOCKTIDE_PROCESSOR_BATCH_MAX_RECORDS", &batch.to_string())]).await?;
+        world.renew().await?;
         world.send_backlog(events, u64::from(pair))?;
         world.checkpoint().await?;
         let worked = work_off(&world, processors).await?;
@@ -115,8 +122,8 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
                           "floor_postgres_us_per_event": bare.cpu * 1e6 / worked.consumed, "ratio": ratio, "kafka_floor": kafka.map(|kafka| kafka.json()) }));
         ratios.push(ratio);
         world.verify()?;
-        world.stop().await?;
     }
+    world.stop().await?;
     let [least, median, most] = spread(ratios)?;
     println!("median ratio {median:.3} (from {least:.3} to {most:.3}); verify was green after each");
     println!(
@@ -128,7 +135,7 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
 
 /// Has processors work off what waits.
 pub async fn work_off(world: &World, processors: usize) -> anyhow::Result<Worked> {
-    let pool = PgPool::connect(&world.stack.database_url()).await?;
+    let pool = PgPool::connect(&world.database_url).await?;
     let lsn = async || -> anyhow::Result<f64> {
         let sql = "SELECT (pg_current_wal_insert_lsn() - '0/0')::float8";
         Ok(sqlx::query_scalar(sql).fetch_one(&pool).await?)

@@ -10,7 +10,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::{Client, NoTls, Statement};
 
 use crate::meter;
-use crate::world::World;
+use crate::world::{World, drop_database};
 
 /// The tables that the product writes in proportion to the events, in its order.
 const TABLES: [&str; 7] = [
@@ -22,6 +22,8 @@ const TABLES: [&str; 7] = [
     "orders",
     "restock_lines",
 ];
+/// The name of the database that they are copied into.
+const FLOOR: &str = "floor";
 /// PostgreSQL's header of binary COPY: signature, flags, length of the extension.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 
@@ -43,14 +45,14 @@ pub struct Floor {
 /// batches, which the connections take in turn. The tables' triggers and foreign keys are left out, and what is sent is made beforehand:
 /// it is no more than taking in rows.
 pub async fn measure(world: &World, batch: usize, connections: usize) -> anyhow::Result<Floor> {
-    let source = connect(&world.stack.database_url()).await?;
+    let source = connect(&world.database_url).await?;
     let mut tables = Vec::new();
     for table in TABLES {
         tables.push(read(&source, table).await?);
     }
     tables.push(read(&source, "inventory").await?);
     let events = tables.first().context("no log")?.rows.len();
-    let url = world.stack.create_database("floor").await?;
+    let url = world.stack.create_database(FLOOR).await?;
     migrate::run(&url, "GBP", "UTC").await?;
     let target = connect(&url).await?;
     for table in ["products", "locations", "suppliers"] {
@@ -95,7 +97,10 @@ pub async fn measure(world: &World, batch: usize, connections: usize) -> anyhow:
         done??;
     }
     let seconds = begun.elapsed().as_secs_f64();
-    Ok(Floor { seconds, cpu: meter::cpu(&servers)?[0] - cpu[0] })
+    let cpu = meter::cpu(&servers)?[0] - cpu[0];
+    drop(target);
+    drop_database(&world.database_url, FLOOR).await?;
+    Ok(Floor { seconds, cpu })
 }
 
 /// The part of `rows` that belongs to one of the batches.

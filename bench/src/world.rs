@@ -1,14 +1,16 @@
 //! A private stack with an installation on it, and the built product.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::RDKafkaErrorCode;
+use rdkafka::metadata::MetadataTopic;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
 use sqlx::{Connection as _, PgConnection};
 use stocktide_devstack::{Stack, StackOptions};
@@ -25,12 +27,18 @@ use crate::meter::Watched;
 const USERS: u64 = 50_000;
 /// The installation's.
 pub const CURRENCY: &str = "GBP";
+/// The processors' group; of installations that come after, with a number.
+const KAFKA_GROUP: &str = "stocktide-processor";
 
 /// The stack, and how the product is configured on it.
 pub struct World {
     pub stack: Stack,
     pub config: Config,
-    settings: Vec<(String, String)>,
+    /// The installation's database.
+    pub database_url: String,
+    settings: BTreeMap<String, String>,
+    /// Installations that were there before.
+    before: u32,
 }
 
 impl World {
@@ -38,20 +46,60 @@ impl World {
         let postgres = [("shared_buffers", "1GB"), ("max_wal_size", "16GB"), ("checkpoint_timeout", "30min")];
         let postgres_settings = postgres.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec();
         let stack = Stack::start(StackOptions { postgres_settings, ..StackOptions::default() }).await?;
-        let mut settings: Vec<(String, String)> =
+        let mut settings: BTreeMap<String, String> =
             settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-        settings.push(("STOCKTIDE_DATABASE_URL".to_owned(), stack.database_url()));
-        settings.push(("STOCKTIDE_KAFKA_BROKERS".to_owned(), stack.kafka_brokers()));
-        let environment = settings.iter().map(|(name, value)| (name.clone(), value.into())).collect();
-        let config = Config::load(&Sources { file: None, environment, flags: Vec::new() })?;
-        let world = World { stack, config, settings };
-        migrate::run(&world.stack.database_url(), CURRENCY, "UTC").await?;
-        stocktide_runtime::kafka::ensure_topics(&world.config).await?;
-        let pool = sqlx::PgPool::connect(&world.stack.database_url()).await?;
+        let database_url = stack.database_url();
+        settings.insert("STOCKTIDE_KAFKA_BROKERS".to_owned(), stack.kafka_brokers());
+        let config = configured(&mut settings, &database_url, KAFKA_GROUP)?;
+        let world = World { stack, config, database_url, settings, before: 0 };
+        world.install().await?;
+        Ok(world)
+    }
+
+    /// Begins anew on the same stack, so that its servers are warm: another, empty database, and empty topics. The database before is
+    /// dropped.
+    pub async fn renew(&mut self) -> anyhow::Result<()> {
+        self.before += 1;
+        let name = format!("installation_{}", self.before);
+        let last = std::mem::replace(&mut self.database_url, self.stack.create_database(&name).await?);
+        drop_database(&self.database_url, last.rsplit('/').next().unwrap_or_default()).await?;
+        // Another group, too: the broker forgets what was committed for topics that are gone in its own time.
+        let group = format!("{KAFKA_GROUP}-{}", self.before);
+        self.config = configured(&mut self.settings, &self.database_url, &group)?;
+        self.delete_topics().await?;
+        self.install().await
+    }
+
+    async fn install(&self) -> anyhow::Result<()> {
+        migrate::run(&self.database_url, CURRENCY, "UTC").await?;
+        stocktide_runtime::kafka::ensure_topics(&self.config).await?;
+        let pool = sqlx::PgPool::connect(&self.database_url).await?;
         catalogue::load(&pool, &shelves().files(CURRENCY)).await?;
         conditions::tell(&pool).await?;
         pool.close().await;
-        Ok(world)
+        Ok(())
+    }
+
+    /// Deletes all topics, and returns when the broker has done it.
+    async fn delete_topics(&self) -> anyhow::Result<()> {
+        let admin = self.admin()?;
+        let asked = Instant::now();
+        loop {
+            let metadata = admin.inner().fetch_metadata(None, Duration::from_secs(10))?;
+            let names: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).collect();
+            let names: Vec<&str> = names.into_iter().filter(|name| !name.starts_with("__")).collect();
+            if names.is_empty() {
+                return Ok(());
+            }
+            ensure!(asked.elapsed() < Duration::from_secs(30), "{} are still there", names.join(", "));
+            // Each answer stands for itself: one that is gone by now is no failure.
+            admin.delete_topics(&names, &AdminOptions::new()).await?;
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    fn admin(&self) -> anyhow::Result<AdminClient<DefaultClientContext>> {
+        Ok(ClientConfig::new().set("bootstrap.servers", self.stack.kafka_brokers()).create()?)
     }
 
     /// The product's command with its configuration; it stands beside this program.
@@ -59,7 +107,7 @@ impl World {
         let program: PathBuf = std::env::current_exe()?.with_file_name("stocktide");
         ensure!(program.exists(), "{} is not there: run `cargo build --release` first", program.display());
         let mut command = Command::new(program);
-        command.args(arguments).envs(self.settings.iter().cloned()).stdin(Stdio::null());
+        command.args(arguments).envs(&self.settings).stdin(Stdio::null());
         Ok(command)
     }
 
@@ -115,9 +163,7 @@ impl World {
 
     /// Makes a topic, which the product knows nothing of.
     pub async fn create_topic(&self, name: &str, partitions: i32) -> anyhow::Result<()> {
-        let mut client = ClientConfig::new();
-        let admin: AdminClient<DefaultClientContext> =
-            client.set("bootstrap.servers", self.stack.kafka_brokers()).create()?;
+        let admin = self.admin()?;
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
         for made in admin.create_topics(&[topic], &AdminOptions::new()).await? {
             made.map_err(|(name, error)| anyhow::anyhow!("topic {name}: {error}"))?;
@@ -136,7 +182,7 @@ impl World {
 
     /// Writes out what PostgreSQL holds, so that who comes next does not pay for it.
     pub async fn checkpoint(&self) -> anyhow::Result<()> {
-        let mut connection = PgConnection::connect(&self.stack.database_url()).await?;
+        let mut connection = PgConnection::connect(&self.database_url).await?;
         sqlx::raw_sql("CHECKPOINT").execute(&mut connection).await?;
         Ok(connection.close().await?)
     }
@@ -144,6 +190,27 @@ impl World {
     pub async fn stop(self) -> anyhow::Result<()> {
         Ok(self.stack.stop().await?)
     }
+}
+
+/// What the product is configured with from these settings, a database and a group.
+fn configured(
+    settings: &mut BTreeMap<String, String>,
+    database_url: &str,
+    group: &str,
+) -> anyhow::Result<Config> {
+    settings.insert("STOCKTIDE_DATABASE_URL".to_owned(), database_url.to_owned());
+    settings.insert("STOCKTIDE_KAFKA_GROUP".to_owned(), group.to_owned());
+    let environment = settings.iter().map(|(name, value)| (name.clone(), value.into())).collect();
+    Ok(Config::load(&Sources { file: None, environment, flags: Vec::new() })?)
+}
+
+/// Drops a database by way of another one.
+pub async fn drop_database(by: &str, name: &str) -> anyhow::Result<()> {
+    let mut connection = PgConnection::connect(by).await?;
+    sqlx::raw_sql(sqlx::AssertSqlSafe(format!("DROP DATABASE \"{name}\" WITH (FORCE)")))
+        .execute(&mut connection)
+        .await?;
+    Ok(connection.close().await?)
 }
 
 /// 2,000 products at 9 locations.
