@@ -28,8 +28,8 @@ pub struct Wish {
     pub processors: usize,
 }
 
-/// Events that are worked off before the first pair.
-const WARM_UP: u64 = 200_000;
+/// Events that are worked off before the first reading.
+pub const WARM_UP: u64 = 200_000;
 
 /// What the product did with a backlog.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::ensure;
+use chrono::TimeDelta;
 use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -25,6 +26,8 @@ use crate::meter::Watched;
 
 /// Customers of the measurements that came before.
 const USERS: u64 = 50_000;
+/// How many the simulator spreads over a day.
+const EVENTS_A_DAY: u64 = 100_000;
 /// The installation's.
 pub const CURRENCY: &str = "GBP";
 /// The processors' group; of installations that come after, with a number.
@@ -119,16 +122,14 @@ impl World {
     }
 
     /// 2 % redeliveries, 0.2 % broken records, random ids: the workload of the measurements that came before.
-    pub fn simulate(events: Option<u64>, seed: u64) -> anyhow::Result<Simulator> {
-        World::simulate_of(events, seed, USERS, Ids::V4)
+    fn workload(events: Option<u64>, seed: u64) -> anyhow::Result<Options> {
+        let options = Options::new(SourceMix::All, seed, "2025-06-01T00:00:00Z".parse()?);
+        let (ids, users) = (Ids::V4, USERS);
+        Ok(Options { count: events, duplicates_ppm: 20_000, malformed_ppm: 2_000, ids, users, ..options })
     }
 
-    fn simulate_of(events: Option<u64>, seed: u64, users: u64, ids: Ids) -> anyhow::Result<Simulator> {
-        let start = "2025-06-01T00:00:00Z".parse()?;
-        let options = Options::new(SourceMix::All, seed, start);
-        let options =
-            Options { count: events, duplicates_ppm: 20_000, malformed_ppm: 2_000, ids, users, ..options };
-        Simulator::new(shelves(), options)
+    pub fn simulate(events: Option<u64>, seed: u64) -> anyhow::Result<Simulator> {
+        Simulator::new(shelves(), World::workload(events, seed)?)
     }
 
     pub fn send_backlog(&self, events: u64, seed: u64) -> anyhow::Result<()> {
@@ -137,12 +138,16 @@ impl World {
 
     /// The same, with the orders of so many users.
     pub fn send_backlog_of(&self, events: u64, seed: u64, users: u64) -> anyhow::Result<()> {
-        self.send_all(World::simulate_of(Some(events), seed, users, Ids::V4)?)
+        let options = Options { users, ..World::workload(Some(events), seed)? };
+        self.send_all(Simulator::new(shelves(), options)?)
     }
 
-    /// The same, with ids of this kind.
-    pub fn send_backlog_with(&self, ids: Ids, events: u64, seed: u64) -> anyhow::Result<()> {
-        self.send_all(World::simulate_of(Some(events), seed, USERS, ids)?)
+    /// The same, with ids of this kind, and later than so many events before: where ids go by time, these are the newest.
+    pub fn send_backlog_after(&self, before: u64, events: u64, ids: Ids) -> anyhow::Result<()> {
+        let options = World::workload(Some(events), before)?;
+        let days = i64::try_from(before.div_ceil(EVENTS_A_DAY))?;
+        let options = Options { ids, start: options.start + TimeDelta::days(days), ..options };
+        self.send_all(Simulator::new(shelves(), options)?)
     }
 
     fn send_all(&self, records: Simulator) -> anyhow::Result<()> {

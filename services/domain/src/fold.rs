@@ -106,22 +106,52 @@ pub fn references(record: &Record) -> Option<((Source, &str), bool)> {
 
 /// Settles a batch.
 pub fn fold<'a>(batch: &'a [Record], known: &'a Known<'a>) -> Settled<'a> {
-    let mut fold = Fold::new(batch, known);
-    let mut payments = Vec::new();
-    for (at, record) in batch.iter().enumerate() {
-        if record.source == Source::Payments {
-            payments.push(at);
-            // Holds its place until its turn comes.
-            fold.out.fates.push(Fate::Parked);
-            continue;
+    let mut folding = Folding::new(batch, known);
+    folding.settle(batch.len());
+    folding.finish()
+}
+
+/// A batch that is settled some records at a time, so that the fates of the first can be on their way to the database while the next
+/// are settled.
+pub struct Folding<'a> {
+    batch: &'a [Record],
+    fold: Fold<'a>,
+}
+
+impl<'a> Folding<'a> {
+    /// Nothing is settled yet.
+    pub fn new(batch: &'a [Record], known: &'a Known<'a>) -> Folding<'a> {
+        Folding { batch, fold: Fold::new(batch, known) }
+    }
+
+    /// Settles so many records more, and answers their fates. Payments are settled with the last record of the batch; until then each
+    /// is [`Fate::Parked`].
+    pub fn settle(&mut self, records: usize) -> &[Fate] {
+        let from = self.fold.out.fates.len();
+        for (at, record) in self.batch.iter().enumerate().skip(from).take(records) {
+            let fate = match record.source {
+                // Holds its place until its turn comes.
+                Source::Payments => Fate::Parked,
+                _ => self.fold.settle(at as u32, record),
+            };
+            self.fold.out.fates.push(fate);
         }
-        let fate = fold.settle(at as u32, record);
-        fold.out.fates.push(fate);
+        let settled = self.fold.out.fates.len();
+        if settled == self.batch.len() && from < settled {
+            let payments =
+                self.batch.iter().enumerate().filter(|(_, record)| record.source == Source::Payments);
+            for (at, record) in payments {
+                self.fold.out.fates[at] = self.fold.settle(at as u32, record);
+            }
+        }
+        &self.fold.out.fates[from..]
     }
-    for at in payments {
-        fold.out.fates[at] = fold.settle(at as u32, &batch[at]);
+
+    /// What all the records come to; every one must be settled.
+    pub fn finish(self) -> Settled<'a> {
+        debug_assert_eq!(self.fold.out.fates.len(), self.batch.len());
+        self.fold.finish()
     }
-    fold.finish()
 }
 
 /// An order while the batch is being folded.

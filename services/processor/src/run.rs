@@ -464,7 +464,10 @@ impl Processor {
             }
         }
         let offsets = self.timer.applied(&positions, parked > 0);
-        Ok(Some(Job { in_hand: received.in_hand, outputs, offsets, processed_at, span }))
+        let Received { in_hand, records, .. } = received;
+        // A hundred thousand small pieces of memory, which a large batch consists of: the database need not wait for that.
+        tokio::spawn(async move { drop(records) });
+        Ok(Some(Job { in_hand, outputs, offsets, processed_at, span }))
     }
 
     /// One transaction; the positions move with it.

@@ -2,7 +2,8 @@
 //!
 //! Four flights, however many records the batch holds: lock and look up; what the orders that come back consist of
 //! (only where some do); log, dedupe, headers, rollups and stock; lines, progress and COMMIT. Within a flight each COPY that has rows
-//! waits once more, for the server to be ready for them. One lock order holds for
+//! waits once more, for the server to be ready for them. The database is what limits a backlog, so it is kept busy: its rows are made
+//! while it reads the ones before, and the batch is settled while it reads the log. One lock order holds for
 //! all processors (rule 8): progress, known orders, event_ids, new orders, rollups, payments, stock, payments that wait, each
 //! ascending.
 
@@ -13,11 +14,12 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 use futures_util::future::{try_join, try_join_all, try_join3};
 use rustc_hash::{FxHashMap, FxHashSet};
-use stocktide_domain::fold::{self, Fate, Known, Settled};
+use stocktide_domain::fold::{self, Fate, Folding, Known, Settled};
 use stocktide_domain::{Money, Reason, Source};
 use uuid::Uuid;
 
 use crate::broken::{self, Broken};
+use crate::copy::{Copying, ROWS_AT_A_TIME};
 use crate::error::StoreError;
 use crate::lookups::Orders;
 use crate::outputs::{self, Output};
@@ -190,17 +192,12 @@ impl Writer {
             payments_may_wait: !self.options.payments_wait.is_zero(),
             timezone: self.options.timezone,
         };
-        let settled = fold::fold(batch.decoded, &known);
-        let settle = stopwatch.lap();
-        if broken::is(Broken::BatchDedupe) {
-            self.free(batch, &settled).await?;
-        }
+        self.waited();
+        let Settling { settled, log, took: settle } = self.settle(batch, &known, processed_at).await?;
         let catalogue = &self.catalogue;
         let written = rows::Written { batch, settled: &settled, catalogue, processed_at, payments_wait };
-
-        self.waited();
-        let finals = written.write_facts(self).await?;
-        let write = stopwatch.lap();
+        let finals = written.write_facts(self, log).await?;
+        let write = stopwatch.lap().saturating_sub(settle);
         let after = settled.running(&finals);
         self.waited();
         // COMMIT goes out in the same flight: should anything before it fail, the server makes it a rollback.
@@ -221,13 +218,31 @@ impl Writer {
         Ok(Applied { outputs, processed_at, counts, timings })
     }
 
-    /// For a negative control: what is applied twice is written once more, and nothing but its effect tells.
-    async fn free(&self, batch: Batch<'_>, settled: &Settled<'_>) -> Result<(), StoreError> {
-        let applied = batch.decoded.iter().zip(&settled.fates);
-        let applied = applied.filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked));
-        let ids: Vec<Uuid> = applied.filter_map(|(r, _)| Some(r.decoded.as_ref().ok()?.event_id)).collect();
-        self.client.execute(&self.sql.free_events, &[&ids]).await?;
-        Ok(())
+    /// Settles the records; meanwhile the server reads the log's rows of those that are settled.
+    async fn settle<'a>(
+        &'a self,
+        batch: Batch<'a>,
+        known: &'a Known<'a>,
+        processed_at: DateTime<Utc>,
+    ) -> Result<Settling<'a>, StoreError> {
+        let mut folding = Folding::new(batch.decoded, known);
+        let mut log = Copying::new(self, &self.sql.copy_log);
+        let (mut took, mut from) = (Duration::ZERO, 0);
+        // Payments get their fates last, and the first ones with them.
+        let payments = batch.decoded.iter().any(|record| record.source == Source::Payments);
+        let at_a_time = if payments { batch.decoded.len() } else { ROWS_AT_A_TIME };
+        while from < batch.decoded.len() {
+            let begun = Instant::now();
+            let fates = folding.settle(at_a_time);
+            took += begun.elapsed();
+            for rows in rows::log(batch, fates, from, processed_at) {
+                log.feed(rows?).await?;
+            }
+            from += fates.len();
+        }
+        let begun = Instant::now();
+        let settled = folding.finish();
+        Ok(Settling { settled, log, took: took + begun.elapsed() })
     }
 
     /// The first flight: the fence, the dedupe's look-up, the catalogue's version and the orders and payments that are referred
@@ -307,6 +322,14 @@ impl Stopwatch {
         let now = Instant::now();
         now.duration_since(std::mem::replace(&mut self.0, now))
     }
+}
+
+/// A batch that is settled, while its log is on its way.
+struct Settling<'a> {
+    settled: Settled<'a>,
+    log: Copying<'a>,
+    /// How long the settling took, without the database.
+    took: Duration,
 }
 
 /// What the first flight brings.

@@ -1,9 +1,12 @@
 //! Rows in PostgreSQL's binary COPY format.
 
+use std::pin::Pin;
+
 use bytes::{BufMut, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
 use futures_util::SinkExt;
 use postgres_types::{IsNull, ToSql, Type};
-use tokio_postgres::Statement;
+use tokio_postgres::{CopyInSink, Statement};
 
 use crate::error::StoreError;
 use crate::writer::Writer;
@@ -14,6 +17,9 @@ const CHUNK: usize = 256 * 1024;
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
 /// In the place of a row's number of columns: there are no more.
 const TRAILER: &[u8] = &(-1_i16).to_be_bytes();
+
+/// PostgreSQL counts from 2000 on: that moment, in microseconds of Unix time.
+const EPOCH_MICROS: i64 = 946_684_800_000_000;
 
 /// So many rows are made at a time where there are many, so that the server reads the first while the next are made.
 pub(crate) const ROWS_AT_A_TIME: usize = 512;
@@ -53,29 +59,59 @@ pub(crate) async fn send(
     statement: &Statement,
     parts: impl Iterator<Item = Result<CopyRows, StoreError>>,
 ) -> Result<(), StoreError> {
-    let mut parts = parts.filter(|part| part.as_ref().map_or(true, |part| part.rows > 0));
-    let Some(mut part) = parts.next().transpose()? else { return Ok(()) };
-    // The server has to say that it is ready for them, and until they have ended it takes nothing else.
-    writer.waited();
-    let sink = writer.client.copy_in(statement).await?;
-    let mut sink = std::pin::pin!(sink);
-    sink.feed(Bytes::from_static(HEADER)).await?;
-    let mut rows = 0;
-    loop {
-        rows += part.rows;
+    let mut copying = Copying::new(writer, statement);
+    for part in parts {
+        copying.feed(part?).await?;
+    }
+    copying.finish().await
+}
+
+/// A COPY under way; it begins with its first row. One that is dropped before it has finished fails, and its transaction with it.
+pub(crate) struct Copying<'a> {
+    writer: &'a Writer,
+    statement: &'a Statement,
+    sink: Option<Pin<Box<CopyInSink<Bytes>>>>,
+    rows: u64,
+}
+
+impl<'a> Copying<'a> {
+    pub(crate) fn new(writer: &'a Writer, statement: &'a Statement) -> Copying<'a> {
+        Copying { writer, statement, sink: None, rows: 0 }
+    }
+
+    /// Sends these rows, and returns when the next ones are wanted. Until it has finished the connection takes nothing else.
+    pub(crate) async fn feed(&mut self, part: CopyRows) -> Result<(), StoreError> {
+        if part.rows == 0 {
+            return Ok(());
+        }
+        let sink = match &mut self.sink {
+            Some(sink) => sink,
+            none => {
+                // The server has to say that it is ready for them.
+                self.writer.waited();
+                let sink = none.insert(Box::pin(self.writer.client.copy_in(self.statement).await?));
+                sink.feed(Bytes::from_static(HEADER)).await?;
+                sink
+            }
+        };
+        self.rows += part.rows;
         let mut data = part.data.freeze();
         while !data.is_empty() {
             sink.feed(data.split_to(CHUNK.min(data.len()))).await?;
         }
-        let Some(next) = parts.next().transpose()? else { break };
-        part = next;
+        Ok(())
     }
-    sink.feed(Bytes::from_static(TRAILER)).await?;
-    let written = sink.finish().await?;
-    if written == rows {
-        return Ok(());
+
+    /// Waits until the server has all of them.
+    pub(crate) async fn finish(self) -> Result<(), StoreError> {
+        let Some(mut sink) = self.sink else { return Ok(()) };
+        sink.feed(Bytes::from_static(TRAILER)).await?;
+        let written = sink.as_mut().finish().await?;
+        if written == self.rows {
+            return Ok(());
+        }
+        Err(StoreError::Lost(format!("COPY took in {written} of {} rows", self.rows)))
     }
-    Err(StoreError::Lost(format!("COPY took in {written} of {rows} rows")))
 }
 
 /// A row that is being written.
@@ -93,5 +129,31 @@ impl Row<'_> {
         let length = i32::try_from(length).map_err(|e| StoreError::Encode(e.to_string()))?;
         self.0[at..at + 4].copy_from_slice(&length.to_be_bytes());
         Ok(self)
+    }
+
+    /// Writes a column of type `timestamptz`. Each row has one or two, and chrono would count from one calendar to the other for each.
+    pub(crate) fn put_at(&mut self, at: DateTime<Utc>) -> &mut Self {
+        self.0.put_i32(8);
+        self.0.put_i64(at.timestamp_micros() - EPOCH_MICROS);
+        self
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use postgres_types::{FromSql, Type};
+
+    use super::*;
+
+    #[test]
+    fn a_moment_is_written_as_the_database_reads_it() {
+        for text in ["1999-12-31T23:59:59.999999Z", "2000-01-01T00:00:00Z", "2026-11-22T21:03:09.123456Z"] {
+            let at: DateTime<Utc> = text.parse().unwrap();
+            let mut rows = CopyRows::with_capacity(16);
+            rows.row(1).put_at(at);
+            let read = DateTime::<Utc>::from_sql(&Type::TIMESTAMPTZ, &rows.data[6..]).unwrap();
+            assert_eq!((read, rows.data.len()), (at, 14));
+        }
     }
 }

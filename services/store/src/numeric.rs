@@ -24,8 +24,13 @@ impl ToSql for Numeric {
         let mut digits = [0i16; 10];
         let mut count = 0usize;
         while rest > 0 {
-            *digits.get_mut(count).ok_or("an amount beyond numeric(24, 4)")? = (rest % 10_000) as i16;
-            rest /= 10_000;
+            // Nearly all amounts fit into 64 bits, where this is a multiplication and no division.
+            let digit;
+            (rest, digit) = match u64::try_from(rest) {
+                Ok(short) => (u128::from(short / 10_000), (short % 10_000) as i16),
+                Err(_) => (rest / 10_000, (rest % 10_000) as i16),
+            };
+            *digits.get_mut(count).ok_or("an amount beyond numeric(24, 4)")? = digit;
             count += 1;
         }
         let weight = count as i16 - 2;
@@ -74,7 +79,21 @@ mod tests {
 
     #[test]
     fn amounts_survive_the_way_there_and_back() {
-        for n in [0, 1, -1, 9_999, 10_000, 25_500, -123_456_789, 10_000_000_000_000_000, 99_990_000] {
+        let long = i128::from(u64::MAX);
+        for n in [
+            0,
+            1,
+            -1,
+            9_999,
+            10_000,
+            25_500,
+            -123_456_789,
+            10_000_000_000_000_000,
+            99_990_000,
+            long,
+            long + 1,
+            -long - 1,
+        ] {
             let mut out = BytesMut::new();
             Numeric(n).to_sql(&Type::NUMERIC, &mut out).unwrap();
             assert_eq!(Numeric::from_sql(&Type::NUMERIC, &out).unwrap(), Numeric(n));

@@ -4,12 +4,13 @@ use chrono::{DateTime, NaiveDate, Utc};
 use futures_util::future::{try_join, try_join4};
 use postgres_types::Type;
 use rustc_hash::FxHashMap;
-use stocktide_domain::fold::{After, Change, Fate, OrderLine, RestockLine, Settled};
+use stocktide_domain::fold::{After, Change, Fate, Header, OrderLine, RestockLine, Settled};
 use stocktide_domain::{Catalogue, Event, StockStatus, card};
+use uuid::Uuid;
 
 use crate::apply::{Batch, Headers};
 use crate::broken::{self, Broken};
-use crate::copy::{self, CopyRows, ROWS_AT_A_TIME};
+use crate::copy::{self, CopyRows, Copying, ROWS_AT_A_TIME};
 use crate::error::StoreError;
 use crate::numeric::Numeric;
 use crate::payments;
@@ -27,22 +28,32 @@ pub(crate) struct Written<'a> {
 }
 
 impl<'a> Written<'a> {
-    /// The third flight: log, dedupe, headers, rollups, payments and, last, stock, whose rows come back as they are afterwards.
-    pub(crate) async fn write_facts(&self, writer: &Writer) -> Result<Vec<After>, StoreError> {
+    /// The third flight: the rest of the log, dedupe, headers, rollups, payments and, last, stock, whose rows come back as they are
+    /// afterwards.
+    pub(crate) async fn write_facts(
+        &self,
+        writer: &Writer,
+        log: Copying<'_>,
+    ) -> Result<Vec<After>, StoreError> {
         let Writer { sql, .. } = writer;
-        let (applied, headers) = (self.applied()?, self.headers()?);
         let (paid, parked) = (self.paid()?, self.parked(writer)?);
         // What may fail comes after the COPYs that do not: a COPY that begins in a failed transaction puts the connection out
         // of step (see `Writer::roll_back`).
         let ledger = payments::ledger(&paid, self.processed_at)?;
         let copies = try_join4(
-            copy::send(writer, &sql.copy_log, self.log()),
+            log.finish(),
             ledger.send(writer, &sql.copy_payment_events),
             parked.send(writer, &sql.copy_parked),
-            applied.send(writer, &sql.copy_applied),
+            // Sorted and made while the server reads the log.
+            async {
+                if broken::is(Broken::BatchDedupe) {
+                    self.free(writer).await?;
+                }
+                self.applied()?.send(writer, &sql.copy_applied).await
+            },
         );
-        let facts =
-            try_join(copies, try_join(headers.send(writer, &sql.copy_headers), self.set_statuses(writer)));
+        let headers = async { copy::send(writer, &sql.copy_headers, self.headers()).await };
+        let facts = try_join(copies, try_join(headers, self.set_statuses(writer)));
         let rollups = async {
             if broken::is(Broken::RollupsApart) { Ok(()) } else { self.write_rollups(writer).await }
         };
@@ -70,7 +81,8 @@ impl<'a> Written<'a> {
 
     /// The size of all that goes out by COPY, without the payments.
     pub(crate) fn copied_bytes(&self, after: &[After]) -> Result<usize, StoreError> {
-        let parts = self.log().chain([self.applied(), self.headers()]);
+        let log = log(self.batch, &self.settled.fates, 0, self.processed_at);
+        let parts = log.chain([self.applied()]).chain(self.headers());
         let parts = parts.chain(self.order_lines(after)).chain(self.restock_lines(after));
         parts.map(|part| part.map(|part| part.bytes())).sum()
     }
@@ -88,53 +100,24 @@ impl<'a> Written<'a> {
         StockStatus::of(after.quantity, product.and_then(|p| p.reorder_point))
     }
 
-    fn log(&self) -> impl Iterator<Item = Result<CopyRows, StoreError>> {
-        let all = 0..self.batch.raw.len();
-        all.step_by(ROWS_AT_A_TIME).map(|from| self.log_from(from))
+    /// For a negative control: what is applied twice is written once more, and nothing but its effect tells.
+    async fn free(&self, writer: &Writer) -> Result<(), StoreError> {
+        writer.client.execute(&writer.sql.free_events, &[&self.applied_ids()]).await?;
+        Ok(())
     }
 
-    /// The rows of the records from one on.
-    fn log_from(&self, from: usize) -> Result<CopyRows, StoreError> {
-        let raw = self.batch.raw.iter().skip(from).take(ROWS_AT_A_TIME);
-        let bytes: usize = raw.clone().map(|r| r.value.as_ref().map_or(0, Vec::len) + 128).sum();
-        let mut rows = CopyRows::with_capacity(bytes);
-        let records = raw.zip(&self.batch.decoded[from..]).zip(&self.settled.fates[from..]);
-        for ((raw, record), fate) in records {
-            let mut row = match fate {
-                // What waits gets its row when its fate is known.
-                Fate::Duplicate | Fate::Parked => continue,
-                _ => rows.row(13),
-            };
-            let reject = if let Fate::Rejected(reject) = fate { Some(reject) } else { None };
-            let kept = reject.map(|_| Redacted::of(raw.key.as_deref(), raw.value.as_deref(), &raw.headers));
-            let event_id = match reject {
-                Some(reject) => reject.event_id,
-                None => record.decoded.as_ref().ok().map(|event| event.event_id),
-            };
-            let value = kept.as_ref().map_or(raw.value.as_deref(), |kept| kept.value.as_deref());
-            row.put(event_id, &Type::UUID)?
-                .put(value, &Type::BYTEA)?
-                .put(self.processed_at, &Type::TIMESTAMPTZ)?
-                .put(if reject.is_some() { "rejected" } else { "applied" }, &Type::TEXT)?
-                .put(reject.map(|r| r.reason.code()), &Type::TEXT)?
-                .put(record.source.topic(), &Type::TEXT)?
-                .put(record.partition, &Type::INT4)?
-                .put(raw.offset, &Type::INT8)?
-                .put(reject.map(|r| r.detail.as_str()), &Type::TEXT)?
-                .put(kept.as_ref().is_some_and(|k| k.redacted), &Type::BOOL)?
-                .put(kept.as_ref().and_then(|k| k.key.as_deref()), &Type::BYTEA)?
-                .put(kept.as_ref().map(Redacted::header_names), &Type::TEXT_ARRAY)?
-                .put(kept.as_ref().map(Redacted::header_values), &Type::BYTEA_ARRAY)?;
-        }
-        Ok(rows)
-    }
-
-    fn applied(&self) -> Result<CopyRows, StoreError> {
+    /// The event_ids that are applied, or wait for what would make them so, ascending.
+    fn applied_ids(&self) -> Vec<Uuid> {
         let applied = (self.batch.decoded.iter().zip(&self.settled.fates))
             .filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked));
         let mut ids: Vec<_> =
             applied.filter_map(|(r, _)| r.decoded.as_ref().ok()).map(|event| event.event_id).collect();
         ids.sort_unstable();
+        ids
+    }
+
+    fn applied(&self) -> Result<CopyRows, StoreError> {
+        let ids = self.applied_ids();
         let mut rows = CopyRows::with_capacity(ids.len() * 22);
         for id in ids {
             rows.row(1).put(id, &Type::UUID)?;
@@ -142,9 +125,17 @@ impl<'a> Written<'a> {
         Ok(rows)
     }
 
-    fn headers(&self) -> Result<CopyRows, StoreError> {
+    fn headers(&self) -> impl Iterator<Item = Result<CopyRows, StoreError>> {
         let mut headers: Vec<_> = self.settled.headers.iter().collect();
         headers.sort_unstable_by_key(|h| (h.source.topic(), h.sale.order_id.as_str()));
+        let all = 0..headers.len();
+        all.step_by(ROWS_AT_A_TIME).map(move |from| {
+            let part = &headers[from..headers.len().min(from + ROWS_AT_A_TIME)];
+            self.header_rows(part)
+        })
+    }
+
+    fn header_rows(&self, headers: &[&Header<'_>]) -> Result<CopyRows, StoreError> {
         let mut rows = CopyRows::with_capacity(headers.len() * 200);
         for header in headers {
             let (sale, event) = (header.sale, self.event(header.record)?);
@@ -159,7 +150,7 @@ impl<'a> Written<'a> {
                 .put(Numeric::from(header.order_value), &Type::NUMERIC)?
                 .put(header.value_mismatch, &Type::BOOL)?
                 .put(header.status.as_str(), &Type::TEXT)?
-                .put(event.occurred_at, &Type::TIMESTAMPTZ)?
+                .put_at(event.occurred_at)
                 .put(event.event_id, &Type::UUID)?;
         }
         Ok(rows)
@@ -183,7 +174,7 @@ impl<'a> Written<'a> {
                 .put(at.topic, &Type::TEXT)?
                 .put(line.location_id, &Type::TEXT)?
                 .put(line.user_id, &Type::TEXT)?
-                .put(event.occurred_at, &Type::TIMESTAMPTZ)?
+                .put_at(event.occurred_at)
                 .put(event.event_id, &Type::UUID)?
                 .put(line.kind.as_str(), &Type::TEXT)?
                 .put(line.original_id, &Type::TEXT)?;
@@ -211,7 +202,7 @@ impl<'a> Written<'a> {
                 .put(&line.restock.location_id, &Type::TEXT)?
                 .put(&line.restock.supplier_id, &Type::TEXT)?
                 .put(&line.restock.note, &Type::TEXT)?
-                .put(event.occurred_at, &Type::TIMESTAMPTZ)?
+                .put_at(event.occurred_at)
                 .put(event.event_id, &Type::UUID)?
                 .put(line.restock.kind.as_str(), &Type::TEXT)?;
             self.put_result(&mut row, moved, at)?;
@@ -236,7 +227,7 @@ impl<'a> Written<'a> {
             .put(moved.map(|(_, after)| after.quantity), &Type::INT8)?
             .put(moved.map(|(_, after)| after.version), &Type::INT8)?
             .put(moved.map(|(change, after)| self.status(change, after).as_str()), &Type::TEXT)?
-            .put(self.processed_at, &Type::TIMESTAMPTZ)?
+            .put_at(self.processed_at)
             .put(at.partition, &Type::INT4)?
             .put(at.offset, &Type::INT8)?;
         Ok(())
@@ -411,6 +402,56 @@ impl<'a> Written<'a> {
             .await?;
         as_many("progress rows", touched, spans.len())
     }
+}
+
+/// The log's rows of records that have their fates, which are those of the batch from `from` on.
+pub(crate) fn log<'a>(
+    batch: Batch<'a>,
+    fates: &'a [Fate],
+    from: usize,
+    processed_at: DateTime<Utc>,
+) -> impl Iterator<Item = Result<CopyRows, StoreError>> {
+    let parts = fates.chunks(ROWS_AT_A_TIME).enumerate();
+    parts.map(move |(part, fates)| log_rows(batch, fates, from + part * ROWS_AT_A_TIME, processed_at))
+}
+
+fn log_rows(
+    batch: Batch<'_>,
+    fates: &[Fate],
+    from: usize,
+    processed_at: DateTime<Utc>,
+) -> Result<CopyRows, StoreError> {
+    let raw = &batch.raw[from..from + fates.len()];
+    let bytes: usize = raw.iter().map(|r| r.value.as_ref().map_or(0, Vec::len) + 128).sum();
+    let mut rows = CopyRows::with_capacity(bytes);
+    for ((raw, record), fate) in raw.iter().zip(&batch.decoded[from..]).zip(fates) {
+        let mut row = match fate {
+            // What waits gets its row when its fate is known.
+            Fate::Duplicate | Fate::Parked => continue,
+            _ => rows.row(13),
+        };
+        let reject = if let Fate::Rejected(reject) = fate { Some(reject) } else { None };
+        let kept = reject.map(|_| Redacted::of(raw.key.as_deref(), raw.value.as_deref(), &raw.headers));
+        let event_id = match reject {
+            Some(reject) => reject.event_id,
+            None => record.decoded.as_ref().ok().map(|event| event.event_id),
+        };
+        let value = kept.as_ref().map_or(raw.value.as_deref(), |kept| kept.value.as_deref());
+        row.put(event_id, &Type::UUID)?
+            .put(value, &Type::BYTEA)?
+            .put_at(processed_at)
+            .put(if reject.is_some() { "rejected" } else { "applied" }, &Type::TEXT)?
+            .put(reject.map(|r| r.reason.code()), &Type::TEXT)?
+            .put(record.source.topic(), &Type::TEXT)?
+            .put(record.partition, &Type::INT4)?
+            .put(raw.offset, &Type::INT8)?
+            .put(reject.map(|r| r.detail.as_str()), &Type::TEXT)?
+            .put(kept.as_ref().is_some_and(|k| k.redacted), &Type::BOOL)?
+            .put(kept.as_ref().and_then(|k| k.key.as_deref()), &Type::BYTEA)?
+            .put(kept.as_ref().map(Redacted::header_names), &Type::TEXT_ARRAY)?
+            .put(kept.as_ref().map(Redacted::header_values), &Type::BYTEA_ARRAY)?;
+    }
+    Ok(rows)
 }
 
 /// Where a record came from.
