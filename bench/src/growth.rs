@@ -30,10 +30,10 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
     world.renew().await?;
     println!("\na backlog of {events} events after more and more history, ids {ids:?}");
     println!(
-        "{:>12} {:>12} {:>9} {:>9} {:>8} {:>9}  {:>9}",
-        "history", "events/s", "own µs/ev", "PG µs/ev", "RSS MiB", "WAL B/ev", "× at first"
+        "{:>12} {:>10} {:>12} {:>9} {:>9} {:>8} {:>9}  {:>9}",
+        "history", "checkpoint", "events/s", "own µs/ev", "PG µs/ev", "RSS MiB", "WAL B/ev", "× at first"
     );
-    let (mut before, mut first, mut rows) = (0, None, Vec::new());
+    let (mut before, mut first, mut rows) = (0, [None; 2], Vec::new());
     for length in history {
         while before < length {
             let step = STEP.min(length - before);
@@ -41,24 +41,30 @@ pub async fn measure(wish: Wish) -> anyhow::Result<Value> {
             work_off(&world, 1).await?;
             before += step;
         }
-        world.send_backlog_after(before, events, ids)?;
-        // Each reading pays for its pages' first images in the log, so that none depends on when the last checkpoint was.
-        world.checkpoint().await?;
-        let worked = work_off(&world, 1).await?;
-        before += events;
-        let row = worked.json();
-        let cost = worked.seconds / worked.consumed;
-        let times = cost / *first.get_or_insert(cost);
-        let cpu = |part: &str| row["cpu_us_per_event"][part].as_f64().unwrap_or(f64::NAN);
-        println!(
-            "{length:>12} {:>12.0} {:>9.2} {:>9.2} {:>8.0} {:>9.0}  {times:>9.2}",
-            worked.rate(),
-            cpu("processor"),
-            cpu("postgres"),
-            worked.product.peak_mib,
-            worked.wal_bytes / worked.consumed
-        );
-        rows.push(json!({ "history": length, "cost_over_first": times, "product": row }));
+        for just_after_checkpoint in [true, false] {
+            world.send_backlog_after(before, events, ids)?;
+            // After one, the first change of each page that was there before writes the whole page into the log.
+            if just_after_checkpoint {
+                world.checkpoint().await?;
+            }
+            let worked = work_off(&world, 1).await?;
+            before += events;
+            let row = worked.json();
+            let cost = worked.seconds / worked.consumed;
+            let times = cost / *first[usize::from(just_after_checkpoint)].get_or_insert(cost);
+            let cpu = |part: &str| row["cpu_us_per_event"][part].as_f64().unwrap_or(f64::NAN);
+            println!(
+                "{length:>12} {:>10} {:>12.0} {:>9.2} {:>9.2} {:>8.0} {:>9.0}  {times:>9.2}",
+                if just_after_checkpoint { "just made" } else { "earlier" },
+                worked.rate(),
+                cpu("processor"),
+                cpu("postgres"),
+                worked.product.peak_mib,
+                worked.wal_bytes / worked.consumed
+            );
+            rows.push(json!({ "history": length, "just_after_checkpoint": just_after_checkpoint,
+                              "cost_over_first": times, "product": row }));
+        }
     }
     world.verify()?;
     println!("verify was green at the end");

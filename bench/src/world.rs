@@ -18,6 +18,7 @@ use stocktide_devstack::{Stack, StackOptions};
 use stocktide_producers::Record;
 use stocktide_producers::sim::catalogue::{SimCatalogue, Size};
 use stocktide_producers::sim::{Ids, Options, Simulator, SourceMix};
+use stocktide_runtime::clock;
 use stocktide_runtime::config::{Config, Sources};
 use stocktide_store::{catalogue, migrate};
 
@@ -147,6 +148,11 @@ impl World {
         let options = World::workload(Some(events), before)?;
         let days = i64::try_from(before.div_ceil(EVENTS_A_DAY))?;
         let options = Options { ids, start: options.start + TimeDelta::days(days), ..options };
+        let end = options.start + TimeDelta::days(i64::try_from(events.div_ceil(EVENTS_A_DAY))?);
+        ensure!(
+            end < clock::now(),
+            "{before} events of history and {events} more reach into the future, whose events are rejected"
+        );
         self.send_all(Simulator::new(shelves(), options)?)
     }
 

@@ -108,6 +108,7 @@ pub fn references(record: &Record) -> Option<((Source, &str), bool)> {
 pub fn fold<'a>(batch: &'a [Record], known: &'a Known<'a>) -> Settled<'a> {
     let mut folding = Folding::new(batch, known);
     folding.settle(batch.len());
+    folding.settle_payments();
     folding.finish()
 }
 
@@ -124,8 +125,7 @@ impl<'a> Folding<'a> {
         Folding { batch, fold: Fold::new(batch, known) }
     }
 
-    /// Settles so many records more, and answers their fates. Payments are settled with the last record of the batch; until then each
-    /// is [`Fate::Parked`].
+    /// Settles so many records more, and answers their fates. Those of payments are [`Fate::Parked`] for now, whatever becomes of them.
     pub fn settle(&mut self, records: usize) -> &[Fate] {
         let from = self.fold.out.fates.len();
         for (at, record) in self.batch.iter().enumerate().skip(from).take(records) {
@@ -136,20 +136,21 @@ impl<'a> Folding<'a> {
             };
             self.fold.out.fates.push(fate);
         }
-        let settled = self.fold.out.fates.len();
-        if settled == self.batch.len() && from < settled {
-            let payments =
-                self.batch.iter().enumerate().filter(|(_, record)| record.source == Source::Payments);
-            for (at, record) in payments {
-                self.fold.out.fates[at] = self.fold.settle(at as u32, record);
-            }
-        }
         &self.fold.out.fates[from..]
     }
 
-    /// What all the records come to; every one must be settled.
-    pub fn finish(self) -> Settled<'a> {
+    /// Settles the payments, once all the others are settled, and answers the fates of all records.
+    pub fn settle_payments(&mut self) -> &[Fate] {
         debug_assert_eq!(self.fold.out.fates.len(), self.batch.len());
+        let payments = self.batch.iter().enumerate().filter(|(_, record)| record.source == Source::Payments);
+        for (at, record) in payments {
+            self.fold.out.fates[at] = self.fold.settle(at as u32, record);
+        }
+        &self.fold.out.fates
+    }
+
+    /// What all the records come to, payments too.
+    pub fn finish(self) -> Settled<'a> {
         self.fold.finish()
     }
 }

@@ -36,7 +36,7 @@ fn micros<S: serde::Serializer>(at: &DateTime<Utc>, s: S) -> Result<S::Ok, S::Er
 }
 
 impl InventoryUpdate<'_> {
-    /// The record's value: byte for byte what serde makes of it, at a quarter of the instructions. serde would look at each
+    /// The record's value: byte for byte what serde makes of it, and sooner made: serde would look at each
     /// character of the fields' names, in each record, for what must be escaped.
     pub fn to_json(&self) -> Vec<u8> {
         // Longer than most are, so that it need not grow.

@@ -5,8 +5,7 @@ use futures_util::future::{try_join, try_join4};
 use postgres_types::Type;
 use rustc_hash::FxHashMap;
 use stocktide_domain::fold::{After, Change, Fate, Header, OrderLine, RestockLine, Settled};
-use stocktide_domain::{Catalogue, Event, StockStatus, card};
-use uuid::Uuid;
+use stocktide_domain::{Catalogue, Event, Source, StockStatus, card};
 
 use crate::apply::{Batch, Headers};
 use crate::broken::{self, Broken};
@@ -45,12 +44,7 @@ impl<'a> Written<'a> {
             ledger.send(writer, &sql.copy_payment_events),
             parked.send(writer, &sql.copy_parked),
             // Sorted and made while the server reads the log.
-            async {
-                if broken::is(Broken::BatchDedupe) {
-                    self.free(writer).await?;
-                }
-                self.applied()?.send(writer, &sql.copy_applied).await
-            },
+            async { self.applied()?.send(writer, &sql.copy_applied).await },
         );
         let headers = async { copy::send(writer, &sql.copy_headers, self.headers()).await };
         let facts = try_join(copies, try_join(headers, self.set_statuses(writer)));
@@ -81,7 +75,7 @@ impl<'a> Written<'a> {
 
     /// The size of all that goes out by COPY, without the payments.
     pub(crate) fn copied_bytes(&self, after: &[After]) -> Result<usize, StoreError> {
-        let log = log(self.batch, &self.settled.fates, 0, self.processed_at);
+        let log = log(self.batch, &self.settled.fates, 0, self.processed_at, |_| true);
         let parts = log.chain([self.applied()]).chain(self.headers());
         let parts = parts.chain(self.order_lines(after)).chain(self.restock_lines(after));
         parts.map(|part| part.map(|part| part.bytes())).sum()
@@ -100,24 +94,12 @@ impl<'a> Written<'a> {
         StockStatus::of(after.quantity, product.and_then(|p| p.reorder_point))
     }
 
-    /// For a negative control: what is applied twice is written once more, and nothing but its effect tells.
-    async fn free(&self, writer: &Writer) -> Result<(), StoreError> {
-        writer.client.execute(&writer.sql.free_events, &[&self.applied_ids()]).await?;
-        Ok(())
-    }
-
-    /// The event_ids that are applied, or wait for what would make them so, ascending.
-    fn applied_ids(&self) -> Vec<Uuid> {
+    fn applied(&self) -> Result<CopyRows, StoreError> {
         let applied = (self.batch.decoded.iter().zip(&self.settled.fates))
             .filter(|(_, fate)| matches!(fate, Fate::Applied | Fate::Parked));
         let mut ids: Vec<_> =
             applied.filter_map(|(r, _)| r.decoded.as_ref().ok()).map(|event| event.event_id).collect();
         ids.sort_unstable();
-        ids
-    }
-
-    fn applied(&self) -> Result<CopyRows, StoreError> {
-        let ids = self.applied_ids();
         let mut rows = CopyRows::with_capacity(ids.len() * 22);
         for id in ids {
             rows.row(1).put(id, &Type::UUID)?;
@@ -404,15 +386,17 @@ impl<'a> Written<'a> {
     }
 }
 
-/// The log's rows of records that have their fates, which are those of the batch from `from` on.
+/// The log's rows of the records of some topics that have their fates, which are those of the batch from `from` on.
 pub(crate) fn log<'a>(
     batch: Batch<'a>,
     fates: &'a [Fate],
     from: usize,
     processed_at: DateTime<Utc>,
+    wanted: impl Fn(Source) -> bool,
 ) -> impl Iterator<Item = Result<CopyRows, StoreError>> {
     let parts = fates.chunks(ROWS_AT_A_TIME).enumerate();
-    parts.map(move |(part, fates)| log_rows(batch, fates, from + part * ROWS_AT_A_TIME, processed_at))
+    parts
+        .map(move |(part, fates)| log_rows(batch, fates, from + part * ROWS_AT_A_TIME, processed_at, &wanted))
 }
 
 fn log_rows(
@@ -420,11 +404,14 @@ fn log_rows(
     fates: &[Fate],
     from: usize,
     processed_at: DateTime<Utc>,
+    wanted: impl Fn(Source) -> bool,
 ) -> Result<CopyRows, StoreError> {
-    let raw = &batch.raw[from..from + fates.len()];
-    let bytes: usize = raw.iter().map(|r| r.value.as_ref().map_or(0, Vec::len) + 128).sum();
+    let records = batch.raw[from..].iter().zip(&batch.decoded[from..]).zip(fates);
+    let records = records.filter(|((_, record), _)| wanted(record.source));
+    let bytes: usize =
+        records.clone().map(|((raw, _), _)| raw.value.as_ref().map_or(0, Vec::len) + 128).sum();
     let mut rows = CopyRows::with_capacity(bytes);
-    for ((raw, record), fate) in raw.iter().zip(&batch.decoded[from..]).zip(fates) {
+    for ((raw, record), fate) in records {
         let mut row = match fate {
             // What waits gets its row when its fate is known.
             Fate::Duplicate | Fate::Parked => continue,

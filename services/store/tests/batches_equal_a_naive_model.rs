@@ -350,6 +350,38 @@ fn reasons(outputs: &[Output]) -> Vec<String> {
     outputs.iter().filter_map(reason).collect()
 }
 
+/// Applies the records in batches of these sizes, and holds everything against the model.
+fn check(records: &[(Source, i32, Event)], sizes: &[usize], policy: bool) {
+    let server = server();
+    server.runtime.block_on(async {
+        let (url, client) = fresh_database(&server.stack).await;
+        let mut model = Model::new(policy);
+        let fates = model_fates(&mut model, records, sizes);
+        let mut writer = Writer::connect(options(url, policy)).await.unwrap();
+        let outputs = Box::pin(apply_all(&mut writer, records, sizes, policy)).await;
+        assert_eq!(updates(&outputs), model.updates, "inventory_updates");
+        let rejected: Vec<&str> = fates.iter().filter_map(|f| match f { ModelFate::Rejected(r) => Some(*r), _ => None }).collect();
+        assert_eq!(reasons(&outputs), rejected, "dlq");
+        compare(&client, &model, &fates).await;
+        let mut again = Vec::new();
+        for (partition, position) in writer.positions(&records.iter().map(|(s, p, _)| ((*s, *p), 0)).collect()).await.unwrap() {
+            again.extend(writer.outputs_of(partition, 0, position.next_offset, None).await.unwrap());
+        }
+        let key = |o: &Output| format!("{o:?}");
+        let (mut made, mut remade): (Vec<String>, Vec<String>) = (outputs.iter().map(key).collect(), again.iter().map(key).collect());
+        made.sort();
+        remade.sort();
+        assert_eq!(made, remade, "outputs made again from the database alone");
+        compare_payments(&client, &model).await;
+        tick(&mut writer, &client, TimeDelta::minutes(5), &mut model, false).await;
+        compare_payments(&client, &model).await;
+        tick(&mut writer, &client, TimeDelta::minutes(15), &mut model, true).await;
+        compare_payments(&client, &model).await;
+        let left = "SELECT count(*) FROM applied_events WHERE event_id NOT IN (SELECT event_id FROM events_log WHERE status = 'applied')";
+        assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0, "the dedupe forgets what was rejected");
+    });
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, max_shrink_iters: 200, ..ProptestConfig::default() })]
 
@@ -359,33 +391,23 @@ proptest! {
         sizes in proptest::collection::vec(1usize..40, 1..6),
         policy in any::<bool>(),
     ) {
-        let server = server();
-        server.runtime.block_on(async {
-            let (url, client) = fresh_database(&server.stack).await;
-            let mut model = Model::new(policy);
-            let fates = model_fates(&mut model, &records, &sizes);
-            let mut writer = Writer::connect(options(url, policy)).await.unwrap();
-            let outputs = Box::pin(apply_all(&mut writer, &records, &sizes, policy)).await;
-            assert_eq!(updates(&outputs), model.updates, "inventory_updates");
-            let rejected: Vec<&str> = fates.iter().filter_map(|f| match f { ModelFate::Rejected(r) => Some(*r), _ => None }).collect();
-            assert_eq!(reasons(&outputs), rejected, "dlq");
-            compare(&client, &model, &fates).await;
-            let mut again = Vec::new();
-            for (partition, position) in writer.positions(&records.iter().map(|(s, p, _)| ((*s, *p), 0)).collect()).await.unwrap() {
-                again.extend(writer.outputs_of(partition, 0, position.next_offset, None).await.unwrap());
-            }
-            let key = |o: &Output| format!("{o:?}");
-            let (mut made, mut remade): (Vec<String>, Vec<String>) = (outputs.iter().map(key).collect(), again.iter().map(key).collect());
-            made.sort();
-            remade.sort();
-            assert_eq!(made, remade, "outputs made again from the database alone");
-            compare_payments(&client, &model).await;
-            tick(&mut writer, &client, TimeDelta::minutes(5), &mut model, false).await;
-            compare_payments(&client, &model).await;
-            tick(&mut writer, &client, TimeDelta::minutes(15), &mut model, true).await;
-            compare_payments(&client, &model).await;
-            let left = "SELECT count(*) FROM applied_events WHERE event_id NOT IN (SELECT event_id FROM events_log WHERE status = 'applied')";
-            assert_eq!(client.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0, "the dedupe forgets what was rejected");
-        });
+        check(&records, &sizes, policy);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 6, max_shrink_iters: 50, ..ProptestConfig::default() })]
+
+    /// More records than are settled, and rows than are made, at a time.
+    #[test]
+    fn so_do_batches_that_go_out_in_many_pieces(
+        records in proptest::collection::vec(record(), 1_100..1_700), size in 550usize..1_700, policy in any::<bool>(),
+    ) {
+        let mut records = records;
+        for (at, (.., event)) in records.iter_mut().enumerate() {
+            // Most of them new, up to the end.
+            event.event_id = Uuid::from_u128(event.event_id.as_u128() + at as u128 / 40 * 60);
+        }
+        check(&records, &[size], policy);
     }
 }
