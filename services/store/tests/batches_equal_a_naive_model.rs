@@ -172,10 +172,11 @@ async fn apply_all(
         writer.positions(&starts).await.unwrap().into_iter().map(|(p, at)| (p, at.next_offset)).collect();
     let mut offsets: BTreeMap<Partition, i64> = positions.clone();
     let mut outputs = Vec::new();
-    let (mut at, mut sizes) = (0, sizes.iter().cycle());
+    let (mut at, mut batches, mut sizes) = (0, 0, sizes.iter().cycle());
     while at < records.len() {
         let part = &records[at..records.len().min(at + sizes.next().unwrap())];
         at += part.len();
+        batches += 1;
         let mut spans = BTreeMap::new();
         let (mut raw, mut decoded) = (Vec::new(), Vec::new());
         for (source, partition, event) in part {
@@ -191,7 +192,7 @@ async fn apply_all(
                 Span { expected, timer_seq: None, next: *offset, last_offset, last_digest, published },
             );
         }
-        let now: DateTime<Utc> = DateTime::from_timestamp(1_300_000_000 + at as i64, 0).unwrap();
+        let now: DateTime<Utc> = DateTime::from_timestamp(1_300_000_000 + batches, 0).unwrap();
         let batch = Batch { raw: &raw, decoded: &decoded, spans: &spans, now };
         let applied = match writer.apply(batch).await {
             // A known order was met where none was expected: the rerun looks them up.
