@@ -235,7 +235,7 @@ fn present<'a>(raw: Raw<'a>, at: At, allowed: &str) -> Result<&'a RawValue, Wron
 fn string<'a>(raw: &'a RawValue, at: At, allowed: &str) -> Result<Cow<'a, str>, Wrong> {
     let quoted = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
     let inner = quoted.ok_or_else(|| mismatch(raw, at, allowed))?;
-    if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
+    if !inner.contains('\\') {
         return Ok(Cow::Borrowed(inner));
     }
     // Only here are the escapes read: half of a surrogate pair is a syntax error that the parser passed over till now.
